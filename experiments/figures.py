@@ -1,0 +1,40 @@
+"""The look that the figures share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Told apart by colour-blind readers: Okabe and Ito 2008, without the yellow that vanishes on white."""
+
+
+def panels(rows: int, columns: int, title: str, size: tuple[float, float] = (3.6, 2.9), **kwargs: object) -> tuple[Figure, np.ndarray]:
+    """A figure of rows × columns axes, `size` inches each, without pyplot's global state."""
+    figure = Figure(figsize=(max(5.0, size[0] * columns), size[1] * rows + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(color="0.92", linewidth=0.6)
+        ax.tick_params(labelsize=8)
+    return figure, axes
+
+
+def band(ax: Axes, x: Sequence, values: np.ndarray, colour: object, label: str) -> None:
+    """The median over seeds as a line and the 5–95 % band; `values` (seeds, len(x)), one seed is a line alone."""
+    low, median, high = np.quantile(values, [0.05, 0.5, 0.95], axis=0)
+    if len(values) > 1:
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    ax.plot(x, median, color=colour, linewidth=1.4, label=label)
+
+
+def ordered(count: int, colours: Colormap | None = None) -> list:
+    """`count` colours in an order that the eye sees: the named ones for few, a colour map for many."""
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    from matplotlib import colormaps
+
+    return list((colours or colormaps["viridis"])(np.linspace(0, 0.92, count)))

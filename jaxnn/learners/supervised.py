@@ -1,0 +1,74 @@
+"""Supervised learning by the gradient of a mean loss."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxnn.types import Batch, Learner, Metrics, PyTree
+
+
+class Supervised(NamedTuple):
+    variables: Mapping[str, Any]
+    """`params`, and what else the model carries (BatchNorm's running averages, say)."""
+    opt_state: optax.OptState
+
+
+def image_and_label(batch: Batch) -> tuple[Float[Array, "B H W C"], Array]:
+    """(x, y) of a batch: pixels from 0 … 255 to 0 … 1 as float32, labels as they are."""
+    return batch["image"].astype(jnp.float32) / 255, batch["label"]
+
+
+def no_measure(gradients: PyTree) -> Metrics:
+    return {}
+
+
+def supervised(
+    init: Callable,
+    apply: Callable,
+    loss: Callable[[Array, Array], Array],
+    optimizer: optax.GradientTransformation,
+    *,
+    preprocess: Callable[[Batch], tuple[Array, Array]] = image_and_label,
+    metrics: Mapping[str, Callable[[Array, Array], Array]] | None = None,
+    measure: Callable[[PyTree], Metrics] = no_measure,
+) -> Learner:
+    """w ← w − optimizer(∇_w mean_B loss(apply(w, x), y)): lecture rows 38, 40 and 45.
+
+    `init(key, x) -> variables` and `apply(variables, x, train=, rngs=) -> (outputs, new_variables)` are a model as
+    `jaxnn.models.functional` gives it. `preprocess(batch) -> (x, y)` runs on the device. `loss` and the further `metrics`
+    map (outputs, y) to one value an example: `step` reports their means over the batch, measured before the update,
+    `evaluate` the values themselves. What `measure(∂ mean loss/∂params)` returns joins the metrics of a step.
+    Optimizers that ask for them get `value`, `grad` and `value_fn` (L-BFGS's line search).
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+    per_example = {"loss": loss, **(metrics or {})}
+
+    def initialise(key: PRNGKeyArray, batch: Batch) -> Supervised:
+        variables = init(key, preprocess(batch)[0])
+        return Supervised(variables, optimizer.init(variables["params"]))
+
+    def step(key: PRNGKeyArray, state: Supervised, batch: Batch) -> tuple[Supervised, Metrics]:
+        x, y = preprocess(batch)
+        params = state.variables["params"]
+
+        def mean_loss(params: PyTree) -> tuple[Array, tuple]:
+            outputs, variables = apply({**state.variables, "params": params}, x, train=True, rngs={"dropout": key})
+            return loss(outputs, y).mean(), (outputs, variables)
+
+        (value, (outputs, variables)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params)
+        again = lambda params: mean_loss(params)[0]  # noqa: E731
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params, value=value, grad=gradients, value_fn=again)
+        variables = {**variables, "params": optax.apply_updates(params, updates)}
+        measured = {name: function(outputs, y).mean() for name, function in per_example.items() if name != "loss"}
+        return Supervised(variables, opt_state), {"loss": value, **measured, **measure(gradients)}
+
+    def evaluate(key: PRNGKeyArray, state: Supervised, batch: Batch) -> Metrics:
+        x, y = preprocess(batch)
+        outputs, _ = apply(state.variables, x, train=False, rngs=None)
+        return {name: function(outputs, y) for name, function in per_example.items()}
+
+    return Learner(initialise, step, evaluate)

@@ -1,0 +1,108 @@
+"""Losses of one example: each reduces its last axis, (..., K) -> (...), and the learner takes the mean over the batch.
+
+Lecture rows 32-36. The slides call the squared loss 均方差, standard deviation (erratum E46); it is 均方误差, mean squared error.
+
+The gradient at the output is y - t, as S3:158 has it for every net, for three pairs alone (erratum E6; Bishop, PRML, 5.2 and 5.3):
+a linear output with half_squared_error, a sigmoid with sigmoid_cross_entropy, a softmax with softmax_cross_entropy.
+Elsewhere a factor h'(a) stays: (y - t)h'(a) for a sigmoid output with half_squared_error.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Integer, Real
+
+
+def half_squared_error(outputs: Float[Array, "*batch K"], targets: Real[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    """E = ½ Σ_k (y_k - t_k)²; lecture row 33, with the index k that S2:421 writes as m (erratum E16).
+
+    >>> half_squared_error(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 0.0, 0.0]))
+    Array(6.5, dtype=float32)
+    """
+    return 0.5 * jnp.sum(jnp.square(outputs - targets), axis=-1)
+
+
+def mean_squared_error(outputs: Float[Array, "*batch K"], targets: Real[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    """E = (1/K) Σ_k (y_k - t_k)²; lecture rows 32 and 34.
+
+    Its root is the RMSE. With the targets' own mean as every output it is their population variance (erratum E10).
+
+    >>> mean_squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]))
+    Array(2., dtype=float32)
+    """
+    return jnp.mean(jnp.square(outputs - targets), axis=-1)
+
+
+def absolute_error(outputs: Float[Array, "*batch K"], targets: Real[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    """E = Σ_k |y_k - t_k|, with gradient 0 where y_k = t_k; lecture row 32.
+
+    >>> absolute_error(jnp.array([1.0, 2.0]), jnp.array([4.0, 0.0]))
+    Array(5., dtype=float32)
+    """
+    return jnp.sum(jnp.abs(outputs - targets), axis=-1)
+
+
+def mean_absolute_error(outputs: Float[Array, "*batch K"], targets: Real[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    """E = (1/K) Σ_k |y_k - t_k|; lecture row 32.
+
+    >>> mean_absolute_error(jnp.array([1.0, 2.0]), jnp.array([4.0, 0.0]))
+    Array(2.5, dtype=float32)
+    """
+    return jnp.mean(jnp.abs(outputs - targets), axis=-1)
+
+
+def cross_entropy(probabilities: Float[Array, "*batch K"], targets: Real[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    """H = -Σ_k t_k log p_k in nats, with 0·log 0 = 0; lecture rows 32, 35 and 36.
+
+    Value and gradient are finite wherever p_k > 0 or t_k = 0; p_k = 0 under t_k > 0 is inf. A net that has logits should use
+    softmax_cross_entropy, which does not lose small probabilities to rounding.
+
+    >>> f"{cross_entropy(jnp.array([0.9, 0.1, 0.0]), jnp.array([1.0, 0.0, 0.0])):.6f}"
+    '0.105361'
+    """
+    # The floor stands under t = 0 alone: there it changes no value, and 0/p and 0·log p are no longer NaN at p = 0.
+    floored = jnp.maximum(probabilities, jnp.finfo(probabilities.dtype).tiny)
+    return -jnp.sum(targets * jnp.log(jnp.where(targets == 0, floored, probabilities)), axis=-1)
+
+
+def softmax_cross_entropy(logits: Float[Array, "*batch K"], targets: Real[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    """E = -Σ_k t_k log softmax(z)_k for a target distribution t; ∂E/∂z = softmax(z) - t. Lecture rows 11, 32 and 133.
+
+    >>> softmax_cross_entropy(jnp.array([1000.0, 0.0]), jnp.array([0.0, 1.0]))
+    Array(1000., dtype=float32)
+    """
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def softmax_cross_entropy_with_integer_labels(logits: Float[Array, "*batch K"], labels: Integer[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """E = log Σ_k e^(z_k) - z_label; lecture row 133. NaN, in value and gradient, for a label outside 0 ≤ label < K.
+
+    optax's function of this name reads label -1 as the last class.
+
+    >>> softmax_cross_entropy_with_integer_labels(jnp.array([[0.0, 1000.0]] * 3), jnp.array([0, 2, -1]))
+    Array([1000.,   nan,   nan], dtype=float32)
+    """
+    label = labels.astype(jnp.int32)[..., None]  # K may not fit into the labels' own dtype, say uint8
+    log_probability = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), label, axis=-1, mode="clip")
+    valid = (label >= 0) & (label < logits.shape[-1])
+    return -jnp.squeeze(log_probability * jnp.where(valid, 1.0, jnp.nan), axis=-1)
+
+
+def sigmoid_cross_entropy(logits: Float[Array, "*batch K"], targets: Real[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    """E = Σ_k [t_k log(1 + e^(-z_k)) + (1 - t_k) log(1 + e^(z_k))], K independent yes-or-no outputs; ∂E/∂z = σ(z) - t.
+
+    Targets lie in [0, 1]. Lecture row 32, for the sigmoid outputs of rows 23 and 25.
+
+    >>> sigmoid_cross_entropy(jnp.array([1000.0, -1000.0]), jnp.array([1.0, 1.0]))
+    Array(1000., dtype=float32)
+    """
+    return optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=-1)
+
+
+def accuracy(outputs: Float[Array, "*batch K"], labels: Integer[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """1.0 where argmax_k y_k = label, else 0.0; of equal outputs the first counts. One-hot targets t: labels = t.argmax(-1).
+
+    >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1]))
+    Array([1., 0.], dtype=float32)
+    """
+    return (jnp.argmax(outputs, axis=-1) == labels).astype(jnp.float32)

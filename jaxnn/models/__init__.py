@@ -1,0 +1,6 @@
+"""What a network computes, one net a file."""
+
+from jaxnn.models.functional import Functional, functional
+from jaxnn.models.mlp import MLP
+
+__all__ = ["MLP", "Functional", "functional"]

@@ -1,0 +1,209 @@
+"""What the loop compiles: chunks of steps, of one learner alone or of all members of a sweep.
+
+The length of a chunk is a traced number, so one program serves chunks of every length. A chunk gathers the rows of many
+steps at once and slices them step by step: a small net's step takes half the time of one that gathers its own rows.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnn.types import Batch, Learner, Metrics, PyTree
+
+GATHER_BYTES = 32 * 2**20
+"""The rows that are gathered at once, those of all members of a sweep together."""
+METRICS_BYTES = 32 * 2**20
+"""The metrics that a chunk keeps on the device, those of all members of a sweep together."""
+CHUNK_STEPS = 4096
+EVALUATION_ROWS = 1000
+
+
+class Keys(NamedTuple):
+    """One random stream a purpose; in a sweep each is an array over the seeds."""
+
+    init: jax.Array
+    shuffle: jax.Array
+    step: jax.Array
+    evaluate: jax.Array
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One learner by itself."""
+
+    learner: Learner
+    lead: tuple[int, ...] = ()
+    """The leading axes of its state and metrics."""
+    gathers: int = 1
+    """How many members gather batches of their own at the same time."""
+
+    def lift(self, function: Callable) -> Callable:
+        """f(learner, keys, state) as g(points, keys, state)."""
+        return lambda points, keys, state: function(self.learner, keys, state)
+
+
+@dataclass(frozen=True)
+class Members:
+    """The members of a sweep: seeds × points of the grid."""
+
+    make_learner: Callable[..., Learner]
+    over: Callable[[Callable, int], Callable]
+    """`vmapped` or `mapped`."""
+    seeds: int
+    size: int
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        return self.seeds, self.size
+
+    @property
+    def gathers(self) -> int:
+        return self.seeds if self.over is vmapped else 1
+
+    def lift(self, function: Callable) -> Callable:
+        """f(learner, keys, state) as g(points, keys, states), every result with the leading axes (seeds, size).
+
+        The points of one seed see the same keys, hence the same batches, which are gathered once for all of them.
+        """
+
+        def of_a_seed(points: dict, keys: Keys, states: Any) -> Any:
+            return self.over(lambda point, state: function(self.make_learner(**point), keys, state), self.size)(points, states)
+
+        return lambda points, keys, states: self.over(lambda keys, states: of_a_seed(points, keys, states), self.seeds)(keys, states)
+
+
+def vmapped(function: Callable, size: int) -> Callable:
+    """All at once."""
+    return jax.vmap(function, axis_size=size)
+
+
+def mapped(function: Callable, size: int) -> Callable:
+    """One after the other."""
+    return lambda *args: lax.map(lambda indexed: function(*indexed[1]), (jnp.arange(size), args))
+
+
+class Plan(NamedTuple):
+    """The static numbers of a chunk."""
+
+    batch_size: int | None
+    """None takes all data in every step."""
+    capacity: int
+    """Steps that its metrics have room for."""
+    block: int
+    """Steps whose rows are gathered at once."""
+
+
+def plan(members: Alone | Members, points: dict, keys: Keys, data: Batch, batch_size: int | None, eval_every: int) -> Plan:
+    """As many steps a chunk as METRICS_BYTES holds, as many a block as GATHER_BYTES, and an epoch in equal blocks."""
+    example = first_batch(data, batch_size)
+
+    def metrics_of_a_step(learner: Learner, keys: Keys, _: None) -> Metrics:
+        return learner.step(keys.step, learner.init(keys.init, example), example)[1]
+
+    bytes_a_step = _bytes(jax.eval_shape(members.lift(metrics_of_a_step), points, keys, None))
+    capacity = max(1, min(eval_every, CHUNK_STEPS, METRICS_BYTES // max(1, bytes_a_step)))
+    if batch_size is None or batch_size == num_examples(data):
+        return Plan(None, capacity, 0)
+    per_epoch = num_examples(data) // batch_size
+    block = max(1, min(per_epoch, capacity, GATHER_BYTES // (_bytes(example) * members.gathers)))
+    return Plan(batch_size, capacity, math.ceil(per_epoch / math.ceil(per_epoch / block)))
+
+
+# The three compiled programs. Static arguments are compared by identity: the same learner compiles once in a process.
+
+
+@partial(jax.jit, static_argnums=0)
+def init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
+    return members.lift(lambda learner, keys, _: learner.init(keys.init, example))(points, keys, None)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
+def advance(
+    members: Alone | Members, plan: Plan, points: dict, keys: Keys, state: Any, data: Batch, begin: jax.Array, end: jax.Array
+) -> tuple[Any, Metrics]:
+    return members.lift(lambda learner, keys, state: _chunk(learner, plan, keys, state, data, begin, end))(points, keys, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def evaluate(members: Alone | Members, points: dict, keys: Keys, state: Any, data: Batch, step: jax.Array) -> Metrics:
+    return members.lift(lambda learner, keys, state: _means(learner, jax.random.fold_in(keys.evaluate, step), state, data))(
+        points, keys, state
+    )
+
+
+def _chunk(learner: Learner, plan: Plan, keys: Keys, state: Any, data: Batch, begin: jax.Array, end: jax.Array) -> tuple[Any, Metrics]:
+    """Steps begin … end-1. Row i of the metrics (capacity, ...) is that of step begin + i; rows past the end are zero."""
+    shapes = jax.eval_shape(learner.step, keys.step, state, first_batch(data, plan.batch_size))[1]
+    metrics = jax.tree.map(lambda m: jnp.zeros((plan.capacity, *m.shape), m.dtype), shapes)
+
+    def step(t: jax.Array, carry: tuple[Any, Metrics], batch: Batch) -> tuple[Any, Metrics]:
+        state, metrics = carry
+        state, new = learner.step(jax.random.fold_in(keys.step, t), state, batch)
+        return state, jax.tree.map(lambda rows, m: lax.dynamic_update_index_in_dim(rows, m, t - begin, 0), metrics, new)
+
+    if plan.batch_size is None:
+        return lax.fori_loop(begin, end, lambda t, carry: step(t, carry, data), (state, metrics))
+    return _over_batches(step, plan.batch_size, plan.block, keys.shuffle, (state, metrics), data, begin, end)
+
+
+def _over_batches(
+    step: Callable, batch_size: int, block: int, key: jax.Array, carry: Any, data: Batch, begin: jax.Array, end: jax.Array
+) -> Any:
+    """step(t, carry, batch) for the shuffled batches of begin … end-1, with the rows of one block of steps gathered at a time.
+
+    A block ends where its epoch ends, so that it needs one epoch's permutation, which is carried from block to block.
+    """
+    per_epoch = num_examples(data) // batch_size
+    at = partial(lax.dynamic_index_in_dim, keepdims=False)
+
+    def shuffled(epoch: jax.Array) -> jax.Array:
+        order = jax.random.permutation(jax.random.fold_in(key, epoch), num_examples(data))
+        past_the_end = jnp.zeros(block * batch_size, order.dtype)  # rows that a block gathers there are never stepped on
+        return jnp.concatenate([order[: per_epoch * batch_size], past_the_end])
+
+    def a_block(loop: tuple) -> tuple:
+        t, order, carry = loop
+        epoch, offset = t // per_epoch, t % per_epoch
+        order = lax.cond((offset == 0) & (t > begin), lambda: shuffled(epoch), lambda: order)
+        rows = lax.dynamic_slice_in_dim(order, offset * batch_size, block * batch_size).reshape(block, batch_size)
+        batches = jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), data)
+        stop = jnp.minimum(jnp.minimum(t + block, (epoch + 1) * per_epoch), end)
+        carry = lax.fori_loop(t, stop, lambda s, carry: step(s, carry, jax.tree.map(lambda x: at(x, s - t), batches)), carry)
+        return stop, order, carry
+
+    return lax.while_loop(lambda loop: loop[0] < end, a_block, (begin, shuffled(begin // per_epoch), carry))[2]
+
+
+def _means(learner: Learner, key: jax.Array, state: Any, data: Batch) -> Metrics:
+    """The mean of each per-example metric over all of `data`, EVALUATION_ROWS at a time."""
+    total = num_examples(data)
+    size = min(total, EVALUATION_ROWS)
+    full, rest = divmod(total, size)
+
+    def sums(index: jax.Array | int, size_here: int) -> Metrics:
+        batch = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, index * size, size_here), data)
+        return jax.tree.map(lambda x: x.astype(float).sum(0), learner.evaluate(jax.random.fold_in(key, index), state, batch))
+
+    parts = [jax.tree.map(lambda x: x.sum(0), lax.map(lambda i: sums(i, size), jnp.arange(full)))]
+    if rest:
+        parts.append(sums(full, rest))
+    return jax.tree.map(lambda *values: sum(values) / total, *parts)
+
+
+def num_examples(data: PyTree) -> int:
+    return jax.tree.leaves(data)[0].shape[0]
+
+
+def first_batch(data: Batch, batch_size: int | None) -> Batch:
+    """What a learner's `init` sees: the shapes and dtypes of a batch."""
+    return jax.tree.map(lambda x: x[:batch_size], data)
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,268 @@
+"""What a run leaves behind: one folder that holds its config, history, circumstances and figures.
+
+    results/<experiment>/<20261122T044400Z>-<8 hex of the config>/
+        config.json   every number of the run
+        history.npz   named arrays; meta.json names their axes
+        history.csv   one row a step: every series, as its median over seeds where it has that axis
+        meta.json     claim, command, commit, versions, device, precision, seconds, data, axes, comparisons
+        state.npz     the learner's state, where it was kept
+        *.png *.svg   the figures
+
+A folder appears whole or not at all. Nothing in it names a path outside it.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnn.types import InputError, PyTree
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STEP_AXES = ("step", "epoch")
+
+
+class Comparison(NamedTuple):
+    """A number of ours, over seeds, beside a published one."""
+
+    what: str
+    published: float | None
+    median: float
+    p05: float
+    p95: float
+    least: float
+    most: float
+    seeds: int
+    diverged: int = 0
+
+
+class Record(NamedTuple):
+    """A run read back: all that is needed to draw it, to cite it, or to go on from it."""
+
+    folder: Path
+    config: dict[str, Any]
+    history: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        return [Comparison(**fields) for fields in self.meta["comparisons"]]
+
+    def state(self, like: PyTree) -> PyTree:
+        """The kept state, in the tree of `like` (arrays, or what `jax.eval_shape` gives): hand it to `fit(start=(step, state))`."""
+        path = self.folder / "state.npz"
+        if not path.exists():
+            raise InputError(f"{path}: this run kept no state")
+        return _restore(path, like)
+
+
+def compare(what: str, values: Any, published: float | None = None) -> Comparison:
+    """The spread over seeds of `values` (seeds,); those that are not finite count as diverged and leave the statistics."""
+    values = np.asarray(values, float)
+    finite = values[np.isfinite(values)]
+    spread = np.quantile(finite, [0.5, 0.05, 0.95, 0, 1]) if finite.size else np.full(5, np.nan)
+    return Comparison(what, published, *map(float, spread), seeds=len(values), diverged=len(values) - len(finite))
+
+
+def save_run(
+    results: Path | str,
+    experiment: str,
+    config: Any,
+    history: Mapping[str, Any],
+    *,
+    axes: Mapping[str, tuple[str, ...]],
+    comparisons: Sequence[Comparison] = (),
+    about: Mapping[str, Any] | None = None,
+    state: PyTree = None,
+) -> Path:
+    """Write one run; return its folder.
+
+    `config` is a dataclass or a dict, `history` maps names to arrays, `axes` names the axes of each of them, and `about`
+    is what else belongs in `meta.json`. `state` is the learner's (see `Record.state`).
+    """
+    config = _plain(config)
+    text = json.dumps(config, indent=2, sort_keys=True)
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    arrays = {key: np.asarray(value) for key, value in history.items()}
+    for key, value in arrays.items():
+        if len(axes.get(key, ())) != value.ndim:
+            raise InputError(f"history {key!r} has the shape {value.shape}, but axes names {axes.get(key)}")
+    meta = {**environment(), **_plain(about or {}), "experiment": experiment}
+    meta |= {"axes": _plain(axes), "comparisons": [_plain(c._asdict()) for c in comparisons]}
+    files = {"config.json": text, "meta.json": json.dumps(meta, indent=2), "history.csv": _csv(arrays, axes), "history.npz": _npz(arrays)}
+    if state is not None:
+        files["state.npz"] = _npz({jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)})
+    return _publish(Path(results) / experiment, name, files)
+
+
+def load_run(folder: Path | str) -> Record:
+    """Read a run back. Raises `InputError` that names the file which is missing or broken."""
+    folder = Path(folder)
+    try:
+        config, meta = (json.loads((folder / name).read_text()) for name in ("config.json", "meta.json"))
+        with np.load(folder / "history.npz", allow_pickle=False) as file:
+            history = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{folder} is not the whole record of a run: {error}") from error
+    return Record(folder, config, history, meta)
+
+
+def save_figures(folder: Path | str, figures: Mapping[str, "Figure"], dpi: int = 160) -> list[Path]:
+    """Write each figure as PNG and SVG, the same bytes every time; return the paths."""
+    import matplotlib
+
+    paths = []
+    with matplotlib.rc_context({"svg.hashsalt": "jaxnn", "svg.fonttype": "path"}):
+        for name, figure in figures.items():
+            for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
+                paths.append(Path(folder) / f"{name}.{suffix}")
+                write_bytes(paths[-1], buffer.getvalue())
+    return paths
+
+
+def check_writable(folder: Path | str) -> None:
+    """Make `folder` and a file in it, before a long run and not after. Raises `InputError`."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"results cannot be written to {folder}: {error.strerror}. Name a folder that can, with --results.") from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def environment() -> dict[str, Any]:
+    """Commit, versions, device and precision: what a number depends on beside its config."""
+    packages = ("jaxnn", "jax", "jaxlib", "flax", "optax", "numpy")
+    devices = jax.devices()
+    return {
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages},
+        "backend": devices[0].platform,
+        "device": f"{len(devices)} × {devices[0].device_kind}, {os.cpu_count()} CPU cores, {platform.machine()}",
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+    }
+
+
+def _commit() -> str:
+    """The commit of the source tree, with `+changes` where files differ from it; `unknown` outside a checkout."""
+
+    def git(*args: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _publish(parent: Path, name: str, files: Mapping[str, str | bytes]) -> Path:
+    """Write the files to a hidden folder beside the final one, then rename it; a second run in the same second gets a number."""
+    parent.mkdir(parents=True, exist_ok=True)
+    partial = parent / f".{name}.partial-{os.getpid()}"
+    partial.mkdir()
+    try:
+        for file, content in files.items():
+            (partial / file).write_bytes(content.encode() if isinstance(content, str) else content)
+        for number in range(1, 1000):
+            final = parent / (name if number == 1 else f"{name}-{number}")
+            if not final.exists():
+                os.rename(partial, final)
+                return final
+        raise InputError(f"{parent} holds a thousand runs named {name}")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, tuples, paths and NumPy numbers as JSON knows them; NaN and Inf, which it does not know, as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+    return buffer.getvalue()
+
+
+def _restore(path: Path, like: PyTree) -> PyTree:
+    with np.load(path, allow_pickle=False) as file:
+        kept = dict(file)
+
+    def leaf(at: Any, template: Any) -> np.ndarray:
+        name = jax.tree_util.keystr(at)
+        if name not in kept:
+            raise InputError(f"{path} holds no {name}; it holds {', '.join(sorted(kept))}")
+        if kept[name].shape != template.shape or kept[name].dtype != template.dtype:
+            raise InputError(f"{path}: {name} is {kept[name].dtype}{kept[name].shape}, wanted {template.dtype}{template.shape}")
+        return kept[name]
+
+    return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def _csv(history: Mapping[str, np.ndarray], axes: Mapping[str, tuple[str, ...]]) -> str:
+    """One row a step. A `seed` axis becomes its median, a further axis one column an entry."""
+    columns = {name: column for key, values in history.items() for name, column in _columns(key, values, axes[key])}
+    length = max((len(column) for column in columns.values()), default=0)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", *columns])
+    for step in range(length):
+        writer.writerow([step, *(f"{column[step]:.6g}" if step < len(column) else "" for column in columns.values())])
+    return text.getvalue()
+
+
+def _columns(name: str, values: np.ndarray, axes: tuple[str, ...]) -> list[tuple[str, np.ndarray]]:
+    steps = [axis for axis in axes if axis in STEP_AXES]
+    if len(steps) != 1 or not np.issubdtype(values.dtype, np.number):
+        return []
+    if "seed" in axes:
+        values, axes = np.median(values, axes.index("seed")), tuple(axis for axis in axes if axis != "seed")
+    rest = [axis for axis in axes if axis not in STEP_AXES]
+    table = np.moveaxis(values, axes.index(steps[0]), 0).reshape(values.shape[axes.index(steps[0])], -1)
+    if not rest:
+        return [(name, table[:, 0])]
+    shape = [values.shape[axes.index(axis)] for axis in rest]
+    return [(f"{name}[{','.join(map(str, at))}]", column) for at, column in zip(np.ndindex(*shape), table.T, strict=True)]
