@@ -6,7 +6,6 @@ table, and prints the record's folder as its last line. A caller's mistake is on
 
 import inspect
 import math
-import os
 import shlex
 import sys
 import time

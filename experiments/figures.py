@@ -19,6 +19,7 @@ def panels(rows: int, columns: int, title: str, size: tuple[float, float] = (3.6
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(color="0.92", linewidth=0.6)
+        ax.set_axisbelow(True)
         ax.tick_params(labelsize=8)
     return figure, axes
 

@@ -122,20 +122,21 @@ def _draw_regions(ax: Axes) -> None:
     """|σ'(z)w| over (w, z), with the lines where it is ¼ and 1."""
     w, z = np.meshgrid(np.linspace(-16, 16, 401), np.linspace(-6, 6, 301))
     factor = np.abs(np.asarray(slope(jnp.asarray(z))) * w)
-    ax.contourf(w, z, factor, levels=[0, 0.25, 1, factor.max()], colors=["#d7e8f3", "#f3f3f3", "#f6d5c2"])
+    ax.contourf(w, z, factor, levels=[0, 0.25, 1, factor.max()], colors=["#d7e8f3", "#edf4f9", "#f6d5c2"])
     lines = ax.contour(w, z, factor, levels=[0.25, 1], colors=["#0072b2", "#d55e00"], linewidths=1.2)
     ax.clabel(lines, fmt={0.25: "¼", 1.0: "1"}, fontsize=8)
     ax.axvspan(-1, 1, color="#0072b2", alpha=0.12, linewidth=0)
-    for x, y, text in (
-        (0, 4.6, "|w| ≤ 1\nat most ¼"),
-        (11.5, 0, "explodes\n|σ'(z)w| > 1"),
-        (-11.5, 0, "explodes"),
-        (11.5, 5.0, "saturated:\nvanishes"),
-        (-11.5, -5.0, "vanishes"),
-    ):
+    notes = {(0, 4.9): "$|w| \\leq 1$:\nat most ¼", (11.5, 0): "explodes\n$|\\sigma'(z)w| > 1$", (-11.5, 0): "explodes"}
+    notes |= {
+        (10.5, 5.1): "vanishes: $|\\sigma'(z)w| < 1$\n(saturated)",
+        (-10.5, -5.1): "vanishes",
+        (-10.5, 5.1): "vanishes",
+        (10.5, -5.1): "vanishes",
+    }
+    for (x, y), text in notes.items():
         ax.text(x, y, text, ha="center", va="center", fontsize=8)
     ax.set(xlabel="weight w", ylabel="pre-activation z")
-    ax.set_title("|σ'(z)w|: it takes |w| > 4 and z near 0 to explode", fontsize=9)
+    ax.set_title("$|\\sigma'(z)w|$: it takes $|w| > 4$ and z near 0 to explode", fontsize=9)
 
 
 def _draw_chains(ax: Axes, record: Record) -> None:
@@ -147,7 +148,7 @@ def _draw_chains(ax: Axes, record: Record) -> None:
         ax.plot(neurons, np.abs(analytic), color=colour, linewidth=1.4, label=name)
         ax.plot(neurons, np.abs(autodiff), "o", color=colour, markerfacecolor="none", markersize=7)
     ax.plot([], [], "o", color="0.3", markerfacecolor="none", label="jax.grad")
-    ax.set(yscale="log", xlabel="neuron i", ylabel="|∂C/∂b_i|", xticks=neurons)
+    ax.set(yscale="log", xlabel="neuron i", ylabel=r"$|\partial C/\partial b_i|$", xticks=neurons)
     ax.set_title("the product term by term (lines) against jax.grad (rings)", fontsize=9)
     ax.legend(fontsize=8, frameon=False)
 

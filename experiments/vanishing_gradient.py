@@ -13,7 +13,7 @@ Expected: every published norm at epoch 0 inside the 5-95 % band, the ratio of l
 On the first 1,000 images of the full MNIST: --data mnist, with the four files in $JAXNN_DATA/mnist.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ import numpy as np
 import optax
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import command, figures, four_neuron_chain
@@ -47,7 +48,7 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "nielsen": Recipe(initializers.fan_in_normal, initializers.standard_normal, 5.0, ("sigmoid", "relu"), 32),
+    "nielsen": Recipe(initializers.fan_in_normal, initializers.standard_normal, 5.0, ("sigmoid", "relu"), 20),
     "lecture-std": Recipe(initializers.normal_std_0_2, initializers.normal_std_0_2, 0.0, ("sigmoid",), 8),
     "lecture-variance": Recipe(initializers.normal_variance_0_2, initializers.normal_variance_0_2, 0.0, ("sigmoid",), 8),
 }
@@ -76,7 +77,7 @@ class Config:
     activations: tuple[str, ...] | None = None
     """Of the hidden units; None takes the recipe's: sigmoid and relu for nielsen, sigmoid for the lecture's."""
     seeds: int | None = None
-    """Seeds 0 … n-1 of each net; None takes the recipe's: 32 for nielsen, 8 for the lecture's."""
+    """Seeds 0 … n-1 of each net; None takes the recipe's: 20 for nielsen, 8 for the lecture's."""
     epochs: int = 500
     """Full-batch steps."""
     images: int = 1000
@@ -209,18 +210,18 @@ def draw_norms(record: Record) -> Figure:
         rows.setdefault((net.recipe, net.activation), []).append(net)
     columns = max(map(len, rows.values()))
     figure, axes = figures.panels(
-        len(rows), columns, "Learning speed ‖δ^l‖ of the hidden layers of [784, 30, …, 30, 10]", sharex=True, sharey="row"
+        len(rows), columns, r"Learning speed $\|\delta^l\|$ of the hidden layers of [784, 30, …, 30, 10]", sharex=True, sharey="row"
     )
     for line, row in zip(axes, rows.values(), strict=True):
         for ax, net in zip(line, row, strict=True):
             draw_net(ax, record, net)
-        line[0].set_ylabel("‖δ^l‖")
+        line[0].set_ylabel(r"$\|\delta^l\|$")
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
     return figure
 
 
-def draw_net(ax: figures.Axes, record: Record, net: Net) -> None:
+def draw_net(ax: Axes, record: Record, net: Net) -> None:
     norms, diverged_at = record.history[net.key("gradient_norm")], record.history[net.key("diverged_at")]
     kept, epochs = norms[diverged_at < 0], np.arange(norms.shape[1])
     colours = figures.ordered(net.hidden_layers)
@@ -228,10 +229,12 @@ def draw_net(ax: figures.Axes, record: Record, net: Net) -> None:
         if len(kept):
             figures.band(ax, epochs, kept[..., layer], colour, f"hidden {layer + 1}")
         points = {epoch: values[layer] for epoch, values in published(net).items() if epoch < len(epochs)}
-        ax.plot(list(points), list(points.values()), "o", color=colour, markeredgecolor="black", markersize=5, clip_on=False, zorder=5)
+        ax.plot(list(points), list(points.values()), "o", color=colour, markeredgecolor="black", markersize=5, zorder=5)
+    if published(net):
+        ax.plot([], [], "o", color="white", markeredgecolor="black", markersize=5, label="published")
     ax.set_yscale("log")
     ax.set_title(net.title, fontsize=9)
-    ax.legend(fontsize=7, frameon=False, ncols=1 + net.hidden_layers // 6, loc="upper right")
+    ax.legend(fontsize=7, frameon=False, ncols=1 + net.hidden_layers // 6, loc="best")
     if len(kept) < len(norms):
         ax.text(0.02, 0.03, f"{len(norms) - len(kept)} of {len(norms)} seeds diverged", transform=ax.transAxes, fontsize=8, color="#d55e00")
 
@@ -246,7 +249,7 @@ def draw_side_by_side(record: Record) -> Figure | None:
     for ax, net in zip(axes[0], deepest, strict=True):
         draw_net(ax, record, net)
         ax.set_xlabel("epoch")
-    axes[0, 0].set_ylabel("‖δ^l‖")
+    axes[0, 0].set_ylabel(r"$\|\delta^l\|$")
     return figure
 
 
@@ -262,7 +265,12 @@ def draw_ratio(record: Record) -> Figure:
         figures.band(ax, [net.hidden_layers for net in family], norms[..., 1] / norms[..., 0], colour, f"{recipe}, {activation}")
     depths = [depth for depth in PUBLISHED_RATIO if depth in record.config["hidden_layers"]]
     ax.plot(depths, [PUBLISHED_RATIO[depth] for depth in depths], "o", color="black", label="published (nielsen, sigmoid)", zorder=5)
-    ax.set(yscale="log", xlabel="hidden layers", ylabel="‖δ^last‖ / ‖δ^1‖", xticks=sorted(set(record.config["hidden_layers"])))
+    ax.set(
+        yscale="log",
+        xlabel="hidden layers",
+        ylabel=r"$\|\delta^{\mathrm{last}}\| \,/\, \|\delta^1\|$",
+        xticks=sorted(set(record.config["hidden_layers"])),
+    )
     ax.legend(fontsize=8, frameon=False)
     return figure
 

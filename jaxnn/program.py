@@ -73,7 +73,11 @@ class Members:
         """
 
         def of_a_seed(points: dict, keys: Keys, states: Any) -> Any:
-            return self.over(lambda point, state: function(self.make_learner(**point), keys, state), self.size)(points, states)
+            def member(point: dict, state: Any) -> Any:
+                again = Keys(*map(jax.random.clone, keys))  # the same for all points, on purpose: tell JAX's key checker so
+                return function(self.make_learner(**point), again, state)
+
+            return self.over(member, self.size)(points, states)
 
         return lambda points, keys, states: self.over(lambda keys, states: of_a_seed(points, keys, states), self.seeds)(keys, states)
 

@@ -1,0 +1,100 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnn import losses
+from jaxnn.learners import supervised
+from jaxnn.models import functional
+
+
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        return nn.Dense(1, use_bias=False, name="output")(x)
+
+
+class Normalised(nn.Module):
+    """Dropout and BatchNorm, the two layers that behave differently in training."""
+
+    rate: float = 0.5
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+        return nn.Dense(2)(nn.Dropout(self.rate, deterministic=not train)(x))
+
+
+def regression(batch):
+    return batch["x"], batch["y"]
+
+
+@pytest.fixture
+def line():
+    x = jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    return {"x": x, "y": x @ jnp.array([[3.0], [-1.0]])}
+
+
+def test_a_step_is_gradient_descent_on_the_mean_loss(line):
+    learner = supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), preprocess=regression)
+    state = learner.init(jax.random.key(0), line)
+    w = np.asarray(state.variables["params"]["output"]["kernel"])
+    x, y = np.asarray(line["x"]), np.asarray(line["y"])
+
+    state, metrics = learner.step(jax.random.key(1), state, line)
+
+    np.testing.assert_allclose(metrics["loss"], 0.5 * ((x @ w - y) ** 2).sum(-1).mean(), rtol=1e-6)
+    np.testing.assert_allclose(state.variables["params"]["output"]["kernel"], w - 0.1 * x.T @ (x @ w - y) / 3, rtol=1e-5)
+
+
+def test_line_search_gets_value_gradient_and_function(line):
+    learner = supervised(*functional(Linear()), losses.half_squared_error, optax.lbfgs(), preprocess=regression)
+    state = learner.init(jax.random.key(0), line)
+    for _ in range(15):
+        state, _ = jax.jit(learner.step)(jax.random.key(1), state, line)
+    np.testing.assert_allclose(state.variables["params"]["output"]["kernel"], [[3.0], [-1.0]], atol=1e-4)
+
+
+def test_batch_norm_carries_its_averages_and_evaluation_leaves_them_alone():
+    learner = supervised(*functional(Normalised(0.0)), losses.half_squared_error, optax.sgd(0.0), preprocess=regression)
+    x = jax.random.normal(jax.random.key(0), (64, 3)) * 2 + 5
+    batch = {"x": x, "y": jnp.zeros((64, 2))}
+    start = learner.init(jax.random.key(1), batch)
+    state, _ = learner.step(jax.random.key(2), start, batch)
+    averages = state.variables["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(averages["mean"], 0.1 * x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * x.var(0), rtol=1e-4)
+    assert jax.tree.structure(state) == jax.tree.structure(start)
+    assert learner.evaluate(jax.random.key(3), state, batch)["loss"].shape == (64,)
+
+
+def test_dropout_draws_from_the_key_of_the_step_and_rests_in_evaluation():
+    learner = supervised(*functional(Normalised()), losses.half_squared_error, optax.sgd(0.1), preprocess=regression)
+    batch = {"x": jnp.ones((16, 3)) * jnp.arange(16.0)[:, None], "y": jnp.zeros((16, 2))}
+    state = learner.init(jax.random.key(0), batch)
+    loss = lambda seed: learner.step(jax.random.key(seed), state, batch)[1]["loss"]  # noqa: E731
+    assert loss(1) == loss(1)
+    assert loss(1) != loss(2)
+    values = [learner.evaluate(jax.random.key(seed), state, batch)["loss"] for seed in (1, 2)]
+    np.testing.assert_array_equal(*values)
+
+
+def test_metrics_and_measure_join_the_loss(line):
+    learner = supervised(
+        *functional(Linear()),
+        losses.half_squared_error,
+        optax.sgd(0.1),
+        preprocess=regression,
+        metrics={"error": losses.absolute_error},
+        measure=lambda gradients: {"norm": optax.tree.norm(gradients)},
+    )
+    state = learner.init(jax.random.key(0), line)
+    w, x, y = np.asarray(state.variables["params"]["output"]["kernel"]), np.asarray(line["x"]), np.asarray(line["y"])
+    _, metrics = learner.step(jax.random.key(1), state, line)
+    assert metrics.keys() == {"loss", "error", "norm"}
+    np.testing.assert_allclose(metrics["error"], np.abs(x @ w - y).mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["norm"], np.linalg.norm(x.T @ (x @ w - y) / 3), rtol=1e-5)
+    evaluated = learner.evaluate(jax.random.key(1), state, line)
+    np.testing.assert_allclose(evaluated["error"], np.abs(x @ w - y)[:, 0], rtol=1e-6)

@@ -1,0 +1,48 @@
+"""Backpropagation written by hand in NumPy, float64, from lecture row 45. It shares no code with jaxnn."""
+
+import numpy as np
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def forward(weights, biases, x):
+    """x^l = f(W^l x^{l-1} + b^l) for every layer, all sigmoid; the input first."""
+    xs = [x]
+    for weight, bias in zip(weights, biases, strict=True):
+        xs.append(sigmoid(xs[-1] @ weight + bias))
+    return xs
+
+
+def backward(weights, xs, output_delta):
+    """δ^l = f'(z^l) Σ_k δ_k^{l+1} w_jk^{l+1} from the output back; returns ∂C/∂W^l and ∂C/∂b^l as means over the batch."""
+    deltas = [output_delta]
+    for weight, x in zip(weights[:0:-1], xs[-2:0:-1], strict=True):
+        deltas.insert(0, x * (1 - x) * (deltas[0] @ weight.T))
+    count = len(output_delta)
+    return [x.T @ delta / count for x, delta in zip(xs[:-1], deltas, strict=True)], [delta.mean(0) for delta in deltas]
+
+
+def cross_entropy_gradients(weights, biases, x, targets):
+    """For the cross-entropy summed over sigmoid outputs δ^L = ŷ - y."""
+    xs = forward(weights, biases, x)
+    return backward(weights, xs, xs[-1] - targets)
+
+
+def squared_error_gradients(weights, biases, x, targets):
+    """For ½Σ(ŷ - y)² with sigmoid outputs δ^L = f'(z)(ŷ - y): lecture row 45, erratum E6."""
+    xs = forward(weights, biases, x)
+    return backward(weights, xs, xs[-1] * (1 - xs[-1]) * (xs[-1] - targets))
+
+
+def nielsen_norms(weights, biases, x, targets, *, learning_rate, weight_decay, epochs):
+    """‖∂C/∂b^l‖ of the hidden layers before each full-batch step of gradient descent with weight decay: (epochs, layers)."""
+    weights, biases = [w.astype(float) for w in weights], [b.astype(float) for b in biases]
+    norms = []
+    for _ in range(epochs):
+        by_weight, by_bias = cross_entropy_gradients(weights, biases, x, targets)
+        norms.append([np.linalg.norm(gradient) for gradient in by_bias[:-1]])
+        weights = [w * (1 - learning_rate * weight_decay / len(x)) - learning_rate * g for w, g in zip(weights, by_weight, strict=True)]
+        biases = [b - learning_rate * g for b, g in zip(biases, by_bias, strict=True)]
+    return np.array(norms)
