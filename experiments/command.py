@@ -72,7 +72,7 @@ def execute(config_class: type, run: Callable, plot: Callable, args: Sequence[st
     path = Path(inspect.getfile(run))
     module, doc = f"{path.parent.name}.{path.stem}", inspect.getdoc(inspect.getmodule(run)) or ""
     try:
-        config = tyro.cli(config_class, args=list(args), description=doc, prog=f"python -m {module}")
+        config: Any = tyro.cli(config_class, args=list(args), description=doc, prog=f"python -m {module}")
         use_platform(config.common.platform)
         record.check_writable(config.common.results)
         began = time.perf_counter()

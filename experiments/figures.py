@@ -1,6 +1,6 @@
 """The look that the figures share."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,24 +11,24 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Told apart by colour-blind readers: Okabe and Ito 2008, without the yellow that vanishes on white."""
 
 
-def panels(rows: int, columns: int, title: str, size: tuple[float, float] = (3.6, 2.9), **kwargs: object) -> tuple[Figure, np.ndarray]:
+def panels(rows: int, columns: int, title: str, size: tuple[float, float] = (3.8, 3.0), **shared: Any) -> tuple[Figure, np.ndarray]:
     """A figure of rows × columns axes, `size` inches each, without pyplot's global state."""
     figure = Figure(figsize=(max(5.0, size[0] * columns), size[1] * rows + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
+    figure.suptitle(title, fontsize=12)
+    axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(color="0.92", linewidth=0.6)
         ax.set_axisbelow(True)
-        ax.tick_params(labelsize=8)
+        ax.tick_params(labelsize=9)
     return figure, axes
 
 
-def band(ax: Axes, x: Sequence, values: np.ndarray, colour: object, label: str) -> None:
+def band(ax: Axes, x: Any, values: np.ndarray, colour: object, label: str) -> None:
     """The median over seeds as a line and the 5–95 % band; `values` (seeds, len(x)), one seed is a line alone."""
     low, median, high = np.quantile(values, [0.05, 0.5, 0.95], axis=0)
     if len(values) > 1:
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        ax.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
     ax.plot(x, median, color=colour, linewidth=1.4, label=label)
 
 

@@ -107,7 +107,7 @@ def run(config: Config) -> command.Outcome:
     }
     history = {f"chain/{name}": np.stack(rows) for name, rows in stacked.items()} | {"chain/random": np.asarray(gradients)}
     axes = {f"chain/{name}": ("chain", "neuron") for name in stacked} | {"chain/random": ("draw", "neuron")}
-    ratio = compare("row 71: |∂C/∂b_1| / |∂C/∂b_3|, |w| ≤ 1, below 1/16", gradients[:, 0] / gradients[:, 2], 1 / 16)
+    ratio = compare("row 71: |∂C/∂b_1| / |∂C/∂b_3| for |w| ≤ 1 (bound: 1/16 = 0.0625)", gradients[:, 0] / gradients[:, 2])
     return command.Outcome(history, axes, [ratio], {"chains": list(named)})
 
 
@@ -124,7 +124,7 @@ def _draw_regions(ax: Axes) -> None:
     factor = np.abs(np.asarray(slope(jnp.asarray(z))) * w)
     ax.contourf(w, z, factor, levels=[0, 0.25, 1, factor.max()], colors=["#d7e8f3", "#edf4f9", "#f6d5c2"])
     lines = ax.contour(w, z, factor, levels=[0.25, 1], colors=["#0072b2", "#d55e00"], linewidths=1.2)
-    ax.clabel(lines, fmt={0.25: "¼", 1.0: "1"}, fontsize=8)
+    ax.clabel(lines, fmt={0.25: "¼", 1.0: "1"}, fontsize=9)
     ax.axvspan(-1, 1, color="#0072b2", alpha=0.12, linewidth=0)
     notes = {(0, 4.9): "$|w| \\leq 1$:\nat most ¼", (11.5, 0): "explodes\n$|\\sigma'(z)w| > 1$", (-11.5, 0): "explodes"}
     notes |= {
@@ -134,7 +134,7 @@ def _draw_regions(ax: Axes) -> None:
         (10.5, -5.1): "vanishes",
     }
     for (x, y), text in notes.items():
-        ax.text(x, y, text, ha="center", va="center", fontsize=8)
+        ax.text(x, y, text, ha="center", va="center", fontsize=9)
     ax.set(xlabel="weight w", ylabel="pre-activation z")
     ax.set_title("$|\\sigma'(z)w|$: it takes $|w| > 4$ and z near 0 to explode", fontsize=9)
 
@@ -145,12 +145,12 @@ def _draw_chains(ax: Axes, record: Record) -> None:
     for name, analytic, autodiff, colour in zip(
         record.meta["chains"], record.history["chain/analytic"], record.history["chain/autodiff"], figures.COLOURS, strict=False
     ):
-        ax.plot(neurons, np.abs(analytic), color=colour, linewidth=1.4, label=name)
+        ax.plot(neurons, np.abs(analytic), "--" if "b = 0" in name else "-", color=colour, linewidth=1.4, label=name)
         ax.plot(neurons, np.abs(autodiff), "o", color=colour, markerfacecolor="none", markersize=7)
     ax.plot([], [], "o", color="0.3", markerfacecolor="none", label="jax.grad")
     ax.set(yscale="log", xlabel="neuron i", ylabel=r"$|\partial C/\partial b_i|$", xticks=neurons)
     ax.set_title("the product term by term (lines) against jax.grad (rings)", fontsize=9)
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=9, frameon=False)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ RECIPES = {
     "lecture-variance": Recipe(initializers.normal_variance_0_2, initializers.normal_variance_0_2, 0.0, ("sigmoid",), 8),
 }
 
-PUBLISHED = {
+PUBLISHED: dict[int, dict[int, tuple[float, ...]]] = {
     2: {0: (0.0657, 0.3092), 50: (0.00102, 0.00134), 250: (0.00228, 0.00421), 499: (0.00343, 0.00963)},
     3: {0: (0.0118, 0.0600, 0.2831), 50: (8.5e-5, 3.3e-4, 0.0016), 250: (8.4e-5, 2.5e-4, 0.0013), 499: (8.6e-5, 2.2e-4, 0.00126)},
     4: {
@@ -193,14 +193,16 @@ def compare_net(net: Net, history: Mapping[str, np.ndarray]) -> Iterator[Compari
 
 def published(net: Net) -> Mapping[int, tuple[float, ...]]:
     """Nielsen's norms by epoch, for the nets that he ran."""
-    return PUBLISHED.get(net.hidden_layers, {}) if (net.recipe, net.activation) == ("nielsen", "sigmoid") else {}
+    if (net.recipe, net.activation) != ("nielsen", "sigmoid"):
+        return {}
+    return PUBLISHED.get(net.hidden_layers, {})
 
 
 def plot(record: Record) -> Mapping[str, Figure]:
     """The four figures of the claim: each net's curves, sigmoid beside ReLU, the ratio against depth, and the reason."""
-    drawn = {"gradient_norms": draw_norms(record), "ratio_by_depth": draw_ratio(record), **four_neuron_chain.plot(record)}
     side_by_side = draw_side_by_side(record)
-    return drawn | ({"sigmoid_beside_relu": side_by_side} if side_by_side else {})
+    drawn = {"gradient_norms": draw_norms(record)} | ({"sigmoid_beside_relu": side_by_side} if side_by_side else {})
+    return drawn | {"ratio_by_depth": draw_ratio(record), **four_neuron_chain.plot(record)}
 
 
 def draw_norms(record: Record) -> Figure:
@@ -215,6 +217,7 @@ def draw_norms(record: Record) -> Figure:
     for line, row in zip(axes, rows.values(), strict=True):
         for ax, net in zip(line, row, strict=True):
             draw_net(ax, record, net)
+        draw_legend(line[len(row) - 1], row[-1])
         line[0].set_ylabel(r"$\|\delta^l\|$")
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
@@ -230,13 +233,17 @@ def draw_net(ax: Axes, record: Record, net: Net) -> None:
             figures.band(ax, epochs, kept[..., layer], colour, f"hidden {layer + 1}")
         points = {epoch: values[layer] for epoch, values in published(net).items() if epoch < len(epochs)}
         ax.plot(list(points), list(points.values()), "o", color=colour, markeredgecolor="black", markersize=5, zorder=5)
-    if published(net):
-        ax.plot([], [], "o", color="white", markeredgecolor="black", markersize=5, label="published")
     ax.set_yscale("log")
-    ax.set_title(net.title, fontsize=9)
-    ax.legend(fontsize=7, frameon=False, ncols=1 + net.hidden_layers // 6, loc="best")
+    ax.set_title(net.title, fontsize=10)
     if len(kept) < len(norms):
         ax.text(0.02, 0.03, f"{len(norms) - len(kept)} of {len(norms)} seeds diverged", transform=ax.transAxes, fontsize=8, color="#d55e00")
+
+
+def draw_legend(ax: Axes, net: Net) -> None:
+    """The layers' colours, in the deepest panel of a row, where all of them stand."""
+    if published(net):
+        ax.plot([], [], "o", color="white", markeredgecolor="black", markersize=5, label="published")
+    ax.legend(fontsize=9, frameon=False, ncols=1 + net.hidden_layers // 6, loc="upper right")
 
 
 def draw_side_by_side(record: Record) -> Figure | None:
@@ -249,6 +256,7 @@ def draw_side_by_side(record: Record) -> Figure | None:
     for ax, net in zip(axes[0], deepest, strict=True):
         draw_net(ax, record, net)
         ax.set_xlabel("epoch")
+    draw_legend(axes[0, 0], deepest[0])
     axes[0, 0].set_ylabel(r"$\|\delta^l\|$")
     return figure
 
@@ -271,7 +279,7 @@ def draw_ratio(record: Record) -> Figure:
         ylabel=r"$\|\delta^{\mathrm{last}}\| \,/\, \|\delta^1\|$",
         xticks=sorted(set(record.config["hidden_layers"])),
     )
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=9, frameon=False)
     return figure
 
 

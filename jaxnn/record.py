@@ -22,6 +22,7 @@ import platform
 import shutil
 import subprocess
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,8 +77,8 @@ def compare(what: str, values: Any, published: float | None = None) -> Compariso
     """The spread over seeds of `values` (seeds,); those that are not finite count as diverged and leave the statistics."""
     values = np.asarray(values, float)
     finite = values[np.isfinite(values)]
-    spread = np.quantile(finite, [0.5, 0.05, 0.95, 0, 1]) if finite.size else np.full(5, np.nan)
-    return Comparison(what, published, *map(float, spread), seeds=len(values), diverged=len(values) - len(finite))
+    median, p05, p95, least, most = map(float, np.quantile(finite, [0.5, 0.05, 0.95, 0, 1]) if finite.size else np.full(5, np.nan))
+    return Comparison(what, published, median, p05, p95, least, most, len(values), len(values) - len(finite))
 
 
 def save_run(
@@ -98,16 +99,18 @@ def save_run(
     """
     config = _plain(config)
     text = json.dumps(config, indent=2, sort_keys=True)
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     arrays = {key: np.asarray(value) for key, value in history.items()}
     for key, value in arrays.items():
         if len(axes.get(key, ())) != value.ndim:
             raise InputError(f"history {key!r} has the shape {value.shape}, but axes names {axes.get(key)}")
-    meta = {**environment(), **_plain(about or {}), "experiment": experiment}
+    now = datetime.now(UTC)
+    meta = {**environment(), **_plain(about or {}), "experiment": experiment, "finished": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
     meta |= {"axes": _plain(axes), "comparisons": [_plain(c._asdict()) for c in comparisons]}
-    files = {"config.json": text, "meta.json": json.dumps(meta, indent=2), "history.csv": _csv(arrays, axes), "history.npz": _npz(arrays)}
+    files: dict[str, str | bytes] = {"config.json": text, "meta.json": json.dumps(meta, indent=2), "history.csv": _csv(arrays, axes)}
+    files["history.npz"] = _npz(arrays)
     if state is not None:
         files["state.npz"] = _npz({jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)})
+    name = f"{now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return _publish(Path(results) / experiment, name, files)
 
 
@@ -116,15 +119,14 @@ def load_run(folder: Path | str) -> Record:
     folder = Path(folder)
     try:
         config, meta = (json.loads((folder / name).read_text()) for name in ("config.json", "meta.json"))
-        with np.load(folder / "history.npz", allow_pickle=False) as file:
-            history = dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        history = _arrays(folder / "history.npz")
+    except (OSError, ValueError) as error:
         raise InputError(f"{folder} is not the whole record of a run: {error}") from error
     return Record(folder, config, history, meta)
 
 
 def save_figures(folder: Path | str, figures: Mapping[str, "Figure"], dpi: int = 160) -> list[Path]:
-    """Write each figure as PNG and SVG, the same bytes every time; return the paths."""
+    """Write each figure as PNG and SVG, the same bytes every time, and their order into `meta.json`; return the paths."""
     import matplotlib
 
     paths = []
@@ -135,6 +137,9 @@ def save_figures(folder: Path | str, figures: Mapping[str, "Figure"], dpi: int =
                 figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
                 paths.append(Path(folder) / f"{name}.{suffix}")
                 write_bytes(paths[-1], buffer.getvalue())
+    meta = Path(folder) / "meta.json"
+    if meta.exists():  # the order in which a reader should see them
+        write_bytes(meta, json.dumps({**json.loads(meta.read_text()), "figures": list(figures)}, indent=2).encode())
     return paths
 
 
@@ -169,7 +174,7 @@ def environment() -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages},
         "backend": devices[0].platform,
         "device": f"{len(devices)} × {devices[0].device_kind}, {os.cpu_count()} CPU cores, {platform.machine()}",
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",  # type: ignore[attr-defined]
     }
 
 
@@ -227,9 +232,17 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    content = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return dict(file)
+    except (EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:  # TypeError: one array and no archive
+        raise InputError(f"{path.name} ({len(content)} bytes) is broken: {error}") from error
+
+
 def _restore(path: Path, like: PyTree) -> PyTree:
-    with np.load(path, allow_pickle=False) as file:
-        kept = dict(file)
+    kept = _arrays(path)
 
     def leaf(at: Any, template: Any) -> np.ndarray:
         name = jax.tree_util.keystr(at)

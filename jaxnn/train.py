@@ -216,7 +216,7 @@ def _describe_divergence(history: History, first: int) -> str:
     at = int(history.diverged_at)
     values = {name: rows[at - first] for name, rows in history.train.items() if not np.isfinite(rows[at - first]).all()}
     found = ", ".join(f"{name} is {value}" for name, value in values.items())
-    return f"diverged at step {at}: {found}. A lower learning rate, clipped gradients or another start may help; `run` holds the history so far."
+    return f"diverged at step {at}: {found}. Try a lower learning rate or clipped gradients. The error's `run` holds the history."
 
 
 def _check(data: Batch, batch_size: int | None, num_steps: int, eval_every: int) -> None:

@@ -134,7 +134,8 @@ def test_row_004_ramp_is_linear_between_0_and_1():
 @given(vectors(moderate))
 def test_row_005_slope_of_sigmoid_is_at_most_a_quarter(z):
     slope = jax.vmap(jax.grad(sigmoid))(jnp.asarray(z))
-    assert (slope >= 0).all() and (slope <= 0.25).all()
+    assert (slope >= 0).all()
+    assert (slope <= 0.25).all()
 
 
 def test_row_005_slope_of_sigmoid_peaks_at_0():
@@ -151,7 +152,8 @@ def test_row_006_tanh_is_a_stretched_sigmoid(z):
 
 
 def test_row_007_slope_of_relu_at_0_is_0():
-    assert relu(0.0) == 0 and jax.grad(relu)(0.0) == 0
+    assert relu(0.0) == 0
+    assert jax.grad(relu)(0.0) == 0
 
 
 def test_row_008_leaky_relu_is_0_at_0():

@@ -186,7 +186,8 @@ def test_a_byte_label_among_more_than_256_classes():
 @pytest.mark.parametrize("label", [-1, 4, 100])
 def test_a_label_out_of_range_is_nan_in_value_and_gradient(label):
     loss, gradient = jax.value_and_grad(softmax_cross_entropy_with_integer_labels)(jnp.zeros(4), jnp.array(label))
-    assert np.isnan(loss) and np.isnan(gradient).any()
+    assert np.isnan(loss)
+    assert np.isnan(gradient).any()
     batch = softmax_cross_entropy_with_integer_labels(jnp.zeros((2, 4)), jnp.array([1, label]))
     np.testing.assert_array_equal(np.isnan(batch), [False, True])
 

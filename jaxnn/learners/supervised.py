@@ -49,7 +49,8 @@ def supervised(
 
     def initialise(key: PRNGKeyArray, batch: Batch) -> Supervised:
         variables = init(key, preprocess(batch)[0])
-        return Supervised(variables, optimizer.init(variables["params"]))
+        opt_state = jax.tree.map(lambda x: x.astype(x.dtype), optimizer.init(variables["params"]))  # a weak type would change in a step
+        return Supervised(variables, opt_state)
 
     def step(key: PRNGKeyArray, state: Supervised, batch: Batch) -> tuple[Supervised, Metrics]:
         x, y = preprocess(batch)

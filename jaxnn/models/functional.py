@@ -1,7 +1,7 @@
 """Linen modules as the pure functions that learners take. The one place that deals with `mutable`."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -30,9 +30,9 @@ def functional(module: nn.Module) -> Functional:
         params_key, dropout_key = jax.random.split(key)
         return module.init({"params": params_key, "dropout": dropout_key}, x, train=False)
 
-    def apply(variables: Variables, x: Array, *, train: bool, rngs: Mapping[str, Array] | None = None) -> tuple[Array, Variables]:
+    def apply(variables: Variables, x: Array, *, train: bool, rngs: dict[str, Array] | None = None) -> tuple[Array, Variables]:
         if not train:
-            return module.apply(variables, x, train=False, rngs=rngs), variables
+            return cast(Array, module.apply(variables, x, train=False, rngs=rngs)), variables
         state = [name for name in variables if name != "params"]
         outputs, changed = module.apply(variables, x, train=True, rngs=rngs, mutable=state)
         return outputs, {**variables, **changed}

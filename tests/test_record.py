@@ -1,0 +1,154 @@
+import csv
+import dataclasses
+import json
+import os
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn import record
+from jaxnn.record import check_writable, compare, load_run, save_figures, save_run
+from jaxnn.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rates: tuple[float, ...] = (0.1, 0.2)
+    name: str = "ß ≤ 1"
+
+
+class State(NamedTuple):
+    params: dict
+    step: jax.Array
+
+
+LOSS = np.arange(12.0).reshape(3, 4)
+
+
+def save(results, **changes):
+    settings = {"config": Config(), "history": {"loss": LOSS}, "axes": {"loss": ("seed", "step")}} | changes
+    return save_run(results, "trial", settings.pop("config"), settings.pop("history"), **settings)
+
+
+def test_a_run_comes_back_as_it_was(tmp_path):
+    comparisons = [compare("a norm", [1.0, 2.0, 3.0], published=2.5), compare("no number", [1.0])]
+    folder = save(tmp_path, comparisons=comparisons, about={"claim": "it falls", "seconds": {"run": 1.5}})
+    run = load_run(folder)
+    assert run.config == {"rates": [0.1, 0.2], "name": "ß ≤ 1"}
+    np.testing.assert_array_equal(run.history["loss"], LOSS)
+    assert run.comparisons == comparisons
+    assert run.meta["axes"] == {"loss": ["seed", "step"]}
+    assert run.meta["claim"] == "it falls"
+    assert run.meta["backend"] == "cpu"
+    assert run.meta["versions"]["jax"] == jax.__version__
+    assert re.fullmatch(r"unknown|[0-9a-f]{40}(\+changes)?", run.meta["commit"])
+
+
+def test_the_folder_is_named_after_time_and_config(tmp_path):
+    one, same, other = save(tmp_path), save(tmp_path), save(tmp_path, config=Config(rates=(0.3,)))
+    assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{8}", one.name)
+    assert one.parent == tmp_path / "trial"
+    assert len({one, same, other}) == 3  # a second run in the same second keeps both
+    assert one.name[17:25] == same.name[17:25] != other.name[17:25]
+
+
+def test_a_record_holds_no_absolute_path(tmp_path):
+    folder = save(tmp_path)
+    for file in folder.iterdir():
+        assert str(tmp_path).encode() not in file.read_bytes()
+        assert os.getcwd().encode() not in file.read_bytes()
+
+
+def test_csv_has_a_row_a_step_and_medians_over_seeds(tmp_path):
+    history = {"loss": LOSS, "norm": np.arange(24.0).reshape(3, 4, 2), "alone": np.arange(3), "final": np.arange(3.0)}
+    axes = {"loss": ("seed", "step"), "norm": ("seed", "step", "layer"), "alone": ("step",), "final": ("seed",)}
+    with open(save(tmp_path, history=history, axes=axes) / "history.csv") as file:
+        table = list(csv.DictReader(file))
+    assert [row["step"] for row in table] == ["0", "1", "2", "3"]
+    assert [float(row["loss"]) for row in table] == [4, 5, 6, 7]
+    assert [float(row["norm[1]"]) for row in table] == [9, 11, 13, 15]
+    assert [row["alone"] for row in table] == ["0", "1", "2", ""]
+    assert "final" not in table[0]
+
+
+def test_axes_must_name_every_axis(tmp_path):
+    with pytest.raises(InputError, match=r"history 'loss' has the shape \(3, 4\), but axes names \('step',\)"):
+        save(tmp_path, axes={"loss": ("step",)})
+
+
+def test_what_json_does_not_know_becomes_null(tmp_path):
+    folder = save(tmp_path, about={"value": np.float32("nan"), "number": np.int64(3), "array": jnp.ones(2)})
+    meta = json.loads((folder / "meta.json").read_text(), parse_constant=pytest.fail)
+    assert (meta["value"], meta["number"], meta["array"]) == (None, 3, [1.0, 1.0])
+
+
+def test_nothing_is_left_of_a_run_that_cannot_be_written(tmp_path, monkeypatch):
+    def full_disk(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record.os, "rename", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path)
+    assert list((tmp_path / "trial").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "not json"])
+def test_a_broken_record_is_named(tmp_path, damage):
+    folder = save(tmp_path)
+    if damage == "missing":
+        (folder / "meta.json").unlink()
+    elif damage == "truncated":
+        (folder / "history.npz").write_bytes((folder / "history.npz").read_bytes()[:100])
+    else:
+        (folder / "config.json").write_text("{")
+    with pytest.raises(InputError, match=re.escape(f"{folder} is not the whole record of a run")):
+        load_run(folder)
+
+
+def test_a_state_is_given_back_in_its_tree_or_not_at_all(tmp_path):
+    state = State({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}, jnp.int32(7))
+    run = load_run(save(tmp_path, state=state))
+    back = run.state(jax.eval_shape(lambda: state))
+    assert isinstance(back, State)
+    jax.tree.map(np.testing.assert_array_equal, back, state)
+    with pytest.raises(InputError, match=r"\.params\['w'\] is float32\(2, 3\), wanted float32\(3, 2\)"):
+        run.state(State({"w": jnp.ones((3, 2)), "b": jnp.zeros(3)}, jnp.int32(0)))
+    with pytest.raises(InputError, match=r"holds no \.params\['v'\]"):
+        run.state(State({"v": jnp.ones(1)}, jnp.int32(0)))
+    with pytest.raises(InputError, match="kept no state"):
+        load_run(save(tmp_path)).state(state)
+
+
+def test_figures_are_the_same_bytes_every_time(tmp_path):
+    from matplotlib.figure import Figure
+
+    def draw():
+        figure = Figure()
+        figure.subplots().plot([1, 2], [3, 4], label="line")
+        return figure
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        save_figures(tmp_path / name, {"figure": draw()})
+    for file in ("figure.png", "figure.svg"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["figure.png", "figure.svg"]
+
+
+def test_compare_leaves_diverged_seeds_out_and_counts_them():
+    row = compare("norm", [1.0, np.nan, 3.0, np.inf, 2.0], published=2.0)
+    assert (row.median, row.least, row.most, row.seeds, row.diverged) == (2.0, 1.0, 3.0, 5, 2)
+    np.testing.assert_allclose([row.p05, row.p95], [1.1, 2.9])
+    assert np.isnan(compare("none", [np.nan]).median)
+
+
+def test_results_that_cannot_be_written_are_an_error_before_the_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"results cannot be written to .*file/deeper"):
+        check_writable(tmp_path / "file" / "deeper")
+    check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
