@@ -243,7 +243,7 @@ def draw_legend(ax: Axes, net: Net) -> None:
     """The layers' colours, in the deepest panel of a row, where all of them stand."""
     if published(net):
         ax.plot([], [], "o", color="white", markeredgecolor="black", markersize=5, label="published")
-    ax.legend(fontsize=9, frameon=False, ncols=1 + net.hidden_layers // 6, loc="upper right")
+    ax.legend(fontsize=9, frameon=False, ncols=1 + net.hidden_layers // 6, loc="best")
 
 
 def draw_side_by_side(record: Record) -> Figure | None:

@@ -1,0 +1,75 @@
+"""The peers do the same work as ours: the same losses and the same weights after the same batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import peers, throughput
+
+LEARNING_RATE = 0.5
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(1)
+    return {
+        "image": rng.integers(0, 256, (50, 28, 28, 1), dtype=np.uint8),
+        "label": rng.integers(0, 10, 50).astype(np.int32),
+    }
+
+
+@pytest.fixture(scope="module")
+def ours(data):
+    """Where our training starts, its losses, and where it ends, on the batches that `peers.rows` draws."""
+    net = throughput.mlp_learner(LEARNING_RATE)
+    state = net.init(jax.random.key(0), data)
+    step, taken = jax.jit(net.step), []
+    for rows in peers.rows(50, 10, STEPS, np.random.default_rng(2), np.asarray):
+        state, metrics = step(jax.random.key(1), state, {name: jnp.asarray(values[rows]) for name, values in data.items()})
+        taken.append(metrics["loss"])
+    end = [(layer["kernel"], layer["bias"]) for layer in state.variables["params"].values()]
+    return throughput.mlp_layers(net, data), np.array(taken), end
+
+
+def check(peer, data, ours):
+    _, expected_losses, expected_layers = ours
+    placed = {name: peer.put(values) for name, values in data.items()}
+    measured = peers.train(peer, placed, 10, STEPS, np.random.default_rng(2))
+    np.testing.assert_allclose(measured, expected_losses, rtol=1e-4)
+    for layer, expected in zip(peer.layers(), expected_layers, strict=True):
+        for values, wanted in zip(layer, expected, strict=True):
+            np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
+    assert expected_losses[-5:].mean() < expected_losses[:5].mean()
+
+
+def test_numpy_by_hand_takes_our_steps(data, ours):
+    start = [(kernel.copy(), bias.copy()) for kernel, bias in ours[0]]
+    check(peers.numpy_mlp(ours[0], LEARNING_RATE), data, ours)
+    for layer, kept in zip(ours[0], start, strict=True):
+        np.testing.assert_array_equal(layer[0], kept[0])  # a peer leaves the start to the next one
+
+
+def test_torch_takes_our_steps(data, ours):
+    pytest.importorskip("torch")
+    check(peers.torch_mlp(ours[0], LEARNING_RATE), data, ours)
+
+
+def test_full_batch_is_all_data_as_they_stand():
+    assert list(peers.rows(5, 5, 3, np.random.default_rng(0), np.asarray)) == [...] * 3
+
+
+def test_an_epoch_holds_each_row_once_without_the_last_partial_batch():
+    drawn = list(peers.rows(7, 2, 5, np.random.default_rng(0), np.asarray))
+    assert [len(rows) for rows in drawn] == [2] * 5
+    assert len({*np.concatenate(drawn[:3])}) == 6
+    assert len({*np.concatenate(drawn[3:])}) == 4
+
+
+def test_torch_device_is_that_of_jax():
+    torch = pytest.importorskip("torch")
+    assert peers.torch_device("cpu") == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="finds no GPU"):
+            peers.torch_device("gpu")

@@ -1,0 +1,111 @@
+"""Throughput runs, says what it compared in plain lines, and counts operations rightly. No test looks at a speed."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import race, throughput
+from experiments import command
+from jaxnn.record import load_run
+
+QUICK = ("--repeats", "2", "--seconds", "0.002", "--models", "2", "--platform", "cpu")
+
+
+@pytest.fixture
+def execute(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(throughput, "matmul_rate", lambda: 1e11)
+
+    def run(*args):
+        return command.execute(throughput.Config, throughput.run, throughput.plot, [*QUICK, "--results", str(tmp_path), *args])
+
+    return run
+
+
+@pytest.fixture
+def no_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+
+def test_a_run_without_torch(execute, no_torch, capsys):
+    assert execute("--only", "mlp_batch10", "mlp_sweep2_batch10") == 0
+    lines = capsys.readouterr().out.splitlines()
+    ratios = [line for line in lines if line.startswith("ratio ")]
+    assert [line.split()[1:3] for line in ratios] == [["mlp_batch10", "numpy"], ["mlp_sweep2_batch10", "numpy"]]
+    assert all(re.fullmatch(r"ratio \w+ \w+ [\d.e+]+", line) for line in ratios)
+    skipped = [line for line in lines if line.startswith("skipped ")]
+    assert skipped[0] == "skipped mlp_batch10 torch_eager torch is not installed"
+    assert len(skipped) == 4
+
+    record = load_run(lines[-1])
+    assert {path.name for path in record.folder.glob("*.png")} == {"rates.png", "share_of_matmul_rate.png"}
+    rates = {name for name in record.history if name.startswith("rate/")}
+    assert rates == {f"rate/{work}/{who}" for work in ("mlp_batch10", "mlp_sweep2_batch10") for who in ("jaxnn", "numpy")}
+    assert all(record.history[name].shape == (2,) and (record.history[name] > 0).all() for name in rates)
+    assert record.meta["skipped"]["mlp_batch10/torch_compile"] == "torch is not installed"
+    assert record.comparisons[0].what == "mlp_batch10 / numpy"
+    assert record.comparisons[0].median == pytest.approx(
+        np.median(record.history["rate/mlp_batch10/jaxnn"] / record.history["rate/mlp_batch10/numpy"])
+    )
+
+
+def test_torch_eager_is_a_peer(execute, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.delitem(throughput.PEERS, "torch_compile")  # compiles for 20 s
+    assert execute("--only", "mlp_batch1") == 0
+    assert re.search(r"^ratio mlp_batch1 torch_eager [\d.e+]+$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_an_unknown_work_is_named_with_the_nearest(execute, capsys):
+    assert execute("--only", "mlp_bach10") == 2
+    assert "did you mean 'mlp_batch10'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["repeats", "models"])
+def test_a_bad_size_is_a_paragraph(execute, capsys, flag):
+    assert execute(f"--{flag}", "0") == 2
+    assert f"--{flag} must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_operations_of_a_step_counted_by_hand():
+    layers = [(np.zeros((3, 2)), np.zeros(2)), (np.zeros((2, 4)), np.zeros(4))]
+    forward = 2 * 5 * 3 * 2 + 2 * 5 * 2 * 4
+    kernels = 2 * 3 * 5 * 2 + 2 * 2 * 5 * 4
+    inputs = 2 * 5 * 4 * 2  # of the second layer alone
+    assert throughput.mlp_flops(layers, 5) == forward + kernels + inputs
+
+
+def test_operations_of_the_lectures_net():
+    layers = [(np.zeros(shape), np.zeros(shape[1])) for shape in ((784, 30), (30, 30), (30, 10))]
+    assert throughput.mlp_flops(layers, 1) == 101_280
+
+
+def test_a_peer_that_does_not_start_is_skipped_in_one_line():
+    def broken(seconds):
+        raise RuntimeError("no compiler\nlooked in many places")
+
+    def works(seconds):
+        return race.Contestant(lambda: 2.0, 0.5)
+
+    scores = race.compete(race.Match({"ours": works}, {"theirs": works, "broken": broken}, 1.0), 1.0, 3)
+    assert scores.skipped == {"broken": "RuntimeError: no compiler looked in many places"}
+    assert {name: rates.tolist() for name, rates in scores.rates.items()} == {"ours": [2.0] * 3, "theirs": [2.0] * 3}
+    assert scores.compile_seconds == {"ours": 0.5, "theirs": 0.5}
+
+
+def test_contestants_take_turns():
+    order = []
+
+    def named(name):
+        return lambda seconds: race.Contestant(lambda: order.append(name) or 1.0, 0.0)
+
+    race.compete(race.Match({"ours": named("ours")}, {"theirs": named("theirs")}, 1.0), 1.0, 2)
+    assert order == ["ours", "theirs", "ours", "theirs"]
+
+
+def test_matmul_rate_is_positive(monkeypatch):
+    clocked = []
+    monkeypatch.setattr(race, "_clock", lambda advance, steps: clocked.append(steps) or 0.1)
+    assert race.matmul_rate() == pytest.approx(2 * 512**3 / 0.1)
+    assert len(clocked) == 5
