@@ -177,7 +177,7 @@ def _over_batches(
         order = lax.cond((offset == 0) & (t > begin), lambda: shuffled(epoch), lambda: order)
         rows = lax.dynamic_slice_in_dim(order, offset * batch_size, block * batch_size).reshape(block, batch_size)
         batches = jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), data)
-        stop = jnp.minimum(jnp.minimum(t + block, (epoch + 1) * per_epoch), end)
+        stop = t + jnp.minimum(jnp.minimum(block, per_epoch - offset), end - t)
         carry = lax.fori_loop(t, stop, lambda s, carry: step(s, carry, jax.tree.map(lambda x: at(x, s - t), batches)), carry)
         return stop, order, carry
 

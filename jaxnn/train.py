@@ -220,8 +220,8 @@ def _describe_divergence(history: History, first: int) -> str:
 
 
 def _check(data: Batch, batch_size: int | None, num_steps: int, eval_every: int) -> None:
-    if num_steps < 1 or eval_every < 1:
-        raise InputError(f"num_steps and eval_every must be at least 1, got {num_steps} and {eval_every}")
+    if not 1 <= num_steps < 2**31 or eval_every < 1:
+        raise InputError(f"num_steps must be from 1 to 2³¹ - 1 and eval_every at least 1, got {num_steps} and {eval_every}")
     if data is None:
         if batch_size is not None:
             raise InputError(f"batch_size {batch_size} without data: a learner that makes its own data has no batch size")

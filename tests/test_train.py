@@ -98,6 +98,11 @@ def test_evaluation_covers_every_row_before_every_nth_step_and_at_the_end(monkey
     assert rows(run).shape == (10, 5)
 
 
+def test_the_last_steps_that_an_integer_counts_end():
+    start = (2**31 - 4, Seen(jnp.zeros(()), jnp.int32(0)))
+    assert len(rows(fit(WITNESS, jax.random.key(0), ROWS, batch_size=5, num_steps=2**31 - 1, start=start, label=None))) == 3
+
+
 def test_a_learner_may_make_its_own_data():
     def init(key, batch):
         assert batch is None
@@ -234,8 +239,8 @@ def test_the_same_learner_compiles_once():
     [
         ({"batch_size": 24}, "batch_size must be from 1 to the number of examples, 23, got 24"),
         ({"batch_size": 0}, "batch_size must be from 1"),
-        ({"num_steps": 0}, "num_steps and eval_every must be at least 1"),
-        ({"eval_every": 0}, "num_steps and eval_every must be at least 1"),
+        ({"num_steps": 0}, "eval_every at least 1, got"),
+        ({"eval_every": 0}, "eval_every at least 1, got"),
         ({"data": None}, "batch_size 5 without data"),
         ({"data": {"row": np.arange(23), "label": np.arange(22)}}, "must share one leading axis"),
         ({"data": {"row": np.zeros((0, 2))}}, "must share one leading axis"),

@@ -24,7 +24,7 @@ def data():
 def ours(data):
     """Where our training starts, its losses, and where it ends, on the batches that `peers.rows` draws."""
     net = throughput.mlp_learner(LEARNING_RATE)
-    state = net.init(jax.random.key(0), data)
+    state = net.init(jax.random.key(0), jax.tree.map(jnp.asarray, data))
     step, taken = jax.jit(net.step), []
     for rows in peers.rows(50, 10, STEPS, np.random.default_rng(2), np.asarray):
         state, metrics = step(jax.random.key(1), state, {name: jnp.asarray(values[rows]) for name, values in data.items()})
