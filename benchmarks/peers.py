@@ -81,7 +81,8 @@ def _forward(params: Layers, x: np.ndarray) -> tuple[list[np.ndarray], np.ndarra
 
 def in_blas_threads(advance: Callable[[int], Any], threads: int | None) -> Callable[[int], Any]:
     """`advance(num_steps)` with NumPy's products on so many threads; None leaves them alone."""
-    from threadpoolctl import ThreadpoolController  # comes with scikit-learn, and that with mlxtend
+    # It comes with scikit-learn, and that with mlxtend.
+    from threadpoolctl import ThreadpoolController
 
     controller = ThreadpoolController()
 

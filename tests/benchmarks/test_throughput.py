@@ -1,12 +1,11 @@
 """Throughput runs, says what it compared in plain lines, and counts operations rightly. No test looks at a speed."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
 
-from benchmarks import race, throughput
+from benchmarks import peers, race, throughput
 from experiments import command
 from jaxnn.record import load_run
 
@@ -26,7 +25,12 @@ def execute(digits, tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_torch(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
+    """What `import torch` says where it is not installed. (With None in sys.modules tyro stumbles over it first.)"""
+
+    def missing(backend):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(peers, "torch_device", missing)
 
 
 def test_a_run_without_torch(execute, no_torch, capsys):
