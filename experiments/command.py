@@ -126,7 +126,7 @@ def use_platform(name: str) -> None:
 
 def load_digits(digits: Digits, split: str) -> data.Dataset:
     """Load a split of the chosen data set, and say which it is."""
-    dataset = data.load(data.choose(digits.data), split, download=digits.download)
+    dataset = data.load(digits.data, split, download=digits.download)
     source = dataset.source
     print(f"data: {source.name} {source.split}, {source.count} examples from {source.path}, sha256 {source.sha256[:12]}", flush=True)
     return dataset

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnn.types import Metrics, PyTree
+from jaxnn.types import InputError, Metrics, PyTree
 
 
 def layer_gradient_norms(gradients: PyTree) -> Metrics:
@@ -18,7 +18,9 @@ def layer_gradient_norms(gradients: PyTree) -> Metrics:
 
     Source: Nielsen, Neural Networks and Deep Learning, ch. 5; lecture row 68.
     """
-    biases = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(gradients) if path[-1].key == "bias"]
+    biases = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(gradients) if getattr(path[-1], "key", None) == "bias"]
+    if not biases:
+        raise InputError("layer_gradient_norms needs gradients with leaves named 'bias'; this net has none")
     ordered = sorted(biases, key=lambda item: _natural(jax.tree_util.keystr(item[0])))
     return {"gradient_norm": _norms([leaf for _, leaf in ordered])}
 

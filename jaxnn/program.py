@@ -7,21 +7,22 @@ steps at once and slices them step by step: a small net's step takes half the ti
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnn.types import Batch, Learner, Metrics, PyTree
+from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree
 
 GATHER_BYTES = 32 * 2**20
 """The rows that are gathered at once, those of all members of a sweep together."""
 METRICS_BYTES = 32 * 2**20
 """The metrics that a chunk keeps on the device, those of all members of a sweep together."""
 CHUNK_STEPS = 4096
-EVALUATION_ROWS = 1000
+EVALUATION_ROWS = 4096
+"""Rows that are evaluated at once, those of all members of a sweep together, and at least one a member."""
 
 
 class Keys(NamedTuple):
@@ -42,6 +43,8 @@ class Alone:
     """The leading axes of its state and metrics."""
     gathers: int = 1
     """How many members gather batches of their own at the same time."""
+    at_once: int = 1
+    """How many members run at the same time."""
 
     def lift(self, function: Callable) -> Callable:
         """f(learner, keys, state) as g(points, keys, state)."""
@@ -65,6 +68,10 @@ class Members:
     @property
     def gathers(self) -> int:
         return self.seeds if self.over is vmapped else 1
+
+    @property
+    def at_once(self) -> int:
+        return self.seeds * self.size if self.over is vmapped else 1
 
     def lift(self, function: Callable) -> Callable:
         """f(learner, keys, state) as g(points, keys, states), every result with the leading axes (seeds, size).
@@ -108,22 +115,54 @@ def plan(members: Alone | Members, points: dict, keys: Keys, data: Batch, batch_
     example = first_batch(data, batch_size)
 
     def metrics_of_a_step(learner: Learner, keys: Keys, _: None) -> Metrics:
-        return learner.step(keys.step, learner.init(keys.init, example), example)[1]
+        before = learner.init(keys.init, example)
+        after, metrics = learner.step(keys.step, before, example)
+        _check_contract(before, after, metrics)
+        return metrics
 
     bytes_a_step = _bytes(jax.eval_shape(members.lift(metrics_of_a_step), points, keys, None))
     capacity = max(1, min(eval_every, CHUNK_STEPS, METRICS_BYTES // max(1, bytes_a_step)))
     if batch_size is None or batch_size == num_examples(data):
         return Plan(None, capacity, 0)
     per_epoch = num_examples(data) // batch_size
-    block = max(1, min(per_epoch, capacity, GATHER_BYTES // (_bytes(example) * members.gathers)))
+    block = max(1, min(per_epoch, capacity, GATHER_BYTES // max(1, _bytes(example) * members.gathers)))
     return Plan(batch_size, capacity, math.ceil(per_epoch / math.ceil(per_epoch / block)))
+
+
+def _check_contract(before: Any, after: Any, metrics: Metrics) -> None:
+    """Raise `InputError` where a step does not keep its state's tree, shapes and dtypes, or its metrics are not flat."""
+    trees = [str(jax.tree.structure(state)) for state in (before, after)]
+    if trees[0] != trees[1]:
+        raise InputError(f"step must keep the tree of the state: {trees[0]} became {trees[1]}")
+    for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
+        kinds = [f"{jnp.result_type(x)}{jnp.shape(x)}" for x in (old, new)]
+        if kinds[0] != kinds[1]:
+            raise InputError(f"step must keep shapes and dtypes: state{jax.tree_util.keystr(path)} was {kinds[0]} and became {kinds[1]}")
+    if not isinstance(metrics, dict) or not all(isinstance(value, jax.Array) for value in metrics.values()):
+        raise InputError(f"the metrics of a step must be a flat dict of arrays, got {metrics}")
 
 
 # The three compiled programs. Static arguments are compared by identity: the same learner compiles once in a process.
 
 
-@partial(jax.jit, static_argnums=0)
 def init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
+    """The state of every member before step 0."""
+    return _init_on(jax.default_backend())(members, points, keys, example)
+
+
+def init_shapes(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
+    """The shapes and dtypes of that state, without computing it."""
+    return jax.eval_shape(partial(_init, members), points, keys, example)
+
+
+@cache
+def _init_on(backend: str) -> Callable:
+    """It runs once: on XLA:CPU to optimise the random numbers' code takes seconds and saves milliseconds."""
+    options: dict[str, Any] | None = {"xla_backend_optimization_level": 0} if backend == "cpu" else None
+    return jax.jit(_init, static_argnums=0, compiler_options=options)
+
+
+def _init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
     return members.lift(lambda learner, keys, _: learner.init(keys.init, example))(points, keys, None)
 
 
@@ -136,9 +175,12 @@ def advance(
 
 @partial(jax.jit, static_argnums=0)
 def evaluate(members: Alone | Members, points: dict, keys: Keys, state: Any, data: Batch, step: jax.Array) -> Metrics:
-    return members.lift(lambda learner, keys, state: _means(learner, jax.random.fold_in(keys.evaluate, step), state, data))(
-        points, keys, state
-    )
+    rows = max(1, EVALUATION_ROWS // members.at_once)
+
+    def means(learner: Learner, keys: Keys, state: Any) -> Metrics:
+        return _means(learner, jax.random.fold_in(keys.evaluate, step), state, data, rows)
+
+    return members.lift(means)(points, keys, state)
 
 
 def _chunk(learner: Learner, plan: Plan, keys: Keys, state: Any, data: Batch, begin: jax.Array, end: jax.Array) -> tuple[Any, Metrics]:
@@ -184,15 +226,19 @@ def _over_batches(
     return lax.while_loop(lambda loop: loop[0] < end, a_block, (begin, shuffled(begin // per_epoch), carry))[2]
 
 
-def _means(learner: Learner, key: jax.Array, state: Any, data: Batch) -> Metrics:
-    """The mean of each per-example metric over all of `data`, EVALUATION_ROWS at a time."""
+def _means(learner: Learner, key: jax.Array, state: Any, data: Batch, rows: int) -> Metrics:
+    """The mean of each per-example metric over all of `data`, `rows` examples at a time."""
     total = num_examples(data)
-    size = min(total, EVALUATION_ROWS)
+    size = min(total, rows)
     full, rest = divmod(total, size)
 
     def sums(index: jax.Array | int, size_here: int) -> Metrics:
         batch = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, index * size, size_here), data)
-        return jax.tree.map(lambda x: x.astype(float).sum(0), learner.evaluate(jax.random.fold_in(key, index), state, batch))
+        values = learner.evaluate(jax.random.fold_in(key, index), state, batch)
+        if any(jnp.shape(value) != (size_here,) for value in values.values()):
+            shapes = {name: jnp.shape(value) for name, value in values.items()}
+            raise InputError(f"evaluate must give one value an example, ({size_here},), got {shapes}")
+        return jax.tree.map(lambda x: x.astype(float).sum(), values)
 
     parts = [jax.tree.map(lambda x: x.sum(0), lax.map(lambda i: sums(i, size), jnp.arange(full)))]
     if rest:
@@ -201,6 +247,7 @@ def _means(learner: Learner, key: jax.Array, state: Any, data: Batch) -> Metrics
 
 
 def num_examples(data: PyTree) -> int:
+    """B of arrays (B, ...) that share their leading axis."""
     return jax.tree.leaves(data)[0].shape[0]
 
 

@@ -36,12 +36,14 @@ class History(NamedTuple):
     evaluated_at: np.ndarray
     """The step before which each evaluation was made, (evaluations,)."""
     diverged_at: np.ndarray
-    """The first step with a metric that is NaN or infinite; -1 where there is none."""
+    """The first step whose metrics, or the evaluation before it, are NaN or infinite; -1 where there is none."""
     compile_seconds: float
     run_seconds: float
 
 
 class Run(NamedTuple):
+    """What `fit` and `sweep` return."""
+
     state: Any
     history: History
 
@@ -118,6 +120,9 @@ def sweep(
     members = Members(make_learner, over, seeds, math.prod(lengths))
     task = _task(members, points, Keys(*by_seed(jnp.arange(seeds))), data, batch_size, num_steps, eval_every, eval_data)
     if start is not None:
+        leads = {np.shape(leaf)[: 1 + len(lengths)] for leaf in jax.tree.leaves(start[1])}
+        if leads - {(seeds, *lengths)}:
+            raise InputError(f"start has a state with the leading axes {leads}, this sweep's are (seeds, *axes) = {(seeds, *lengths)}")
         start = (start[0], _reshape(start[1], 1 + len(lengths), members.lead))
     state, history = _drive(task, start, label)
     train, evaluation, diverged_at = _reshape((history.train, history.evaluation, history.diverged_at), 2, (seeds, *lengths))
@@ -128,6 +133,8 @@ class Task(NamedTuple):
     """A run as the host sees it: three functions of concrete states and step numbers."""
 
     init: Callable[[], Any]
+    shapes: Callable[[], Any]
+    """What `init` gives, as shapes and dtypes."""
     advance: Callable[[Any, int, int], tuple[Any, Metrics]]
     evaluate: Callable[[Any, int], Metrics] | None
     num_steps: int
@@ -150,6 +157,8 @@ def _task(
 ) -> Task:
     eval_every = num_steps if eval_every is None else eval_every
     _check(data, batch_size, num_steps, eval_every)
+    if eval_data is not None:
+        _check_rows("eval_data", eval_data)
     data, eval_data = jax.device_put((data, eval_data))
     plan = program.plan(members, points, keys, data, batch_size, min(eval_every, num_steps))
     example = program.first_batch(data, batch_size)
@@ -160,8 +169,8 @@ def _task(
     def evaluate(state: Any, step: int) -> Metrics:
         return program.evaluate(members, points, keys, state, eval_data, jnp.int32(step))
 
-    init = partial(program.init, members, points, keys, example)
-    return Task(init, advance, None if eval_data is None else evaluate, num_steps, eval_every, plan.capacity, members.lead)
+    init, shapes = (partial(function, members, points, keys, example) for function in (program.init, program.init_shapes))
+    return Task(init, shapes, advance, None if eval_data is None else evaluate, num_steps, eval_every, plan.capacity, members.lead)
 
 
 def _drive(task: Task, start: tuple[int, Any] | None, label: str | None) -> Run:
@@ -170,7 +179,7 @@ def _drive(task: Task, start: tuple[int, Any] | None, label: str | None) -> Run:
     A caller of a Task with no members (`lead == ()`) gets the run back as soon as it diverged.
     """
     began = time.perf_counter()
-    step, state = (0, task.init()) if start is None else (start[0], jax.tree.map(jnp.array, start[1]))
+    step, state = (0, task.init()) if start is None else (start[0], _copied(start[1], task.shapes()))
     if not 0 <= step <= task.num_steps:
         raise InputError(f"start is at step {step}, outside 0 … num_steps = {task.num_steps}")
     state, metrics = task.advance(state, step, step)  # no step at all: it compiles
@@ -182,8 +191,10 @@ def _drive(task: Task, start: tuple[int, Any] | None, label: str | None) -> Run:
     with progress(label, task.num_steps, step) as show:
         while True:
             if task.evaluate and (step % task.eval_every == 0 or step == task.num_steps):
-                evaluations.append(task.evaluate(state, step))
+                evaluations.append(jax.device_get(task.evaluate(state, step)))
                 evaluated_at.append(step)
+                bad = np.any([~np.isfinite(value) for value in evaluations[-1].values()], axis=0)
+                diverged_at = np.where((diverged_at < 0) & bad, step, diverged_at)
             if step == task.num_steps or (task.lead == () and diverged_at >= 0):
                 break
             end = min(step + length, task.num_steps, (step // task.eval_every + 1) * task.eval_every)
@@ -196,9 +207,21 @@ def _drive(task: Task, start: tuple[int, Any] | None, label: str | None) -> Run:
             show(end, {name: np.median(rows[..., -1]) for name, rows in pieces[-1].items() if rows.ndim == len(task.lead) + 1})
             step = end
     train = {name: np.concatenate([piece[name] for piece in pieces], len(task.lead)) for name in pieces[0]}
-    evaluation = jax.tree.map(lambda *values: np.stack(values, len(task.lead)), *jax.device_get(evaluations)) if evaluations else {}
+    evaluation = jax.tree.map(lambda *values: np.stack(values, len(task.lead)), *evaluations) if evaluations else {}
     seconds = compiled - began, time.perf_counter() - compiled
     return Run(state, History(train, evaluation, np.array(evaluated_at, int), diverged_at, *seconds))
+
+
+def _copied(state: Any, like: Any) -> Any:
+    """The caller's state, so that his own is not donated. Raises `InputError` where it is not that of this learner."""
+    trees = [str(jax.tree.structure(tree)) for tree in (state, like)]
+    if trees[0] != trees[1]:
+        raise InputError(f"start has a state of the tree {trees[0]}, this learner's is {trees[1]}")
+    for (path, leaf), own in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(like), strict=True):
+        if jnp.shape(leaf) != own.shape or jnp.result_type(leaf) != own.dtype:
+            kinds = f"{jnp.result_type(leaf)}{jnp.shape(leaf)}, this learner's is {own.dtype}{own.shape}"
+            raise InputError(f"start has a state whose leaf {jax.tree_util.keystr(path)} is {kinds}")
+    return jax.tree.map(jnp.array, state)
 
 
 def _rows(metrics: Metrics, lead: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
@@ -214,7 +237,10 @@ def _first_not_finite(metrics: dict[str, np.ndarray], lead: tuple[int, ...]) -> 
 
 def _describe_divergence(history: History, first: int) -> str:
     at = int(history.diverged_at)
-    values = {name: rows[at - first] for name, rows in history.train.items() if not np.isfinite(rows[at - first]).all()}
+    values = {name: rows[at - first] for name, rows in history.train.items() if at - first < len(rows)}
+    if at in history.evaluated_at:
+        values |= {f"evaluated {name}": rows[list(history.evaluated_at).index(at)] for name, rows in history.evaluation.items()}
+    values = {name: value for name, value in values.items() if not np.isfinite(value).all()}
     found = ", ".join(f"{name} is {value}" for name, value in values.items())
     return f"diverged at step {at}: {found}. Try a lower learning rate or clipped gradients. The error's `run` holds the history."
 
@@ -226,9 +252,7 @@ def _check(data: Batch, batch_size: int | None, num_steps: int, eval_every: int)
         if batch_size is not None:
             raise InputError(f"batch_size {batch_size} without data: a learner that makes its own data has no batch size")
         return
-    rows = {jax.tree_util.keystr(path): np.shape(leaf)[:1] for path, leaf in jax.tree_util.tree_leaves_with_path(data)}
-    if len(set(rows.values())) != 1 or () in rows.values() or (0,) in rows.values():
-        raise InputError(f"the arrays of data must share one leading axis with at least one example, got {rows}")
+    _check_rows("data", data)
     if batch_size is not None and not 1 <= batch_size <= num_examples(data):
         raise InputError(f"batch_size must be from 1 to the number of examples, {num_examples(data)}, got {batch_size}")
 
@@ -242,6 +266,12 @@ def _grid(axes: Mapping[str, Any]) -> tuple[dict[str, jax.Array], tuple[int, ...
     mesh = np.meshgrid(*columns.values(), indexing="ij")
     lengths = tuple(len(values) for values in columns.values())
     return {name: jnp.asarray(column.ravel()) for name, column in zip(columns, mesh, strict=True)}, lengths
+
+
+def _check_rows(what: str, data: Batch) -> None:
+    rows = {jax.tree_util.keystr(path): np.shape(leaf)[:1] for path, leaf in jax.tree_util.tree_leaves_with_path(data)}
+    if len(set(rows.values())) != 1 or () in rows.values() or (0,) in rows.values():
+        raise InputError(f"the arrays of {what} must share one leading axis with at least one example, got {rows}")
 
 
 def _reshape(tree: PyTree, axes: int, lead: tuple[int, ...]) -> PyTree:

@@ -21,13 +21,14 @@ __all__ = ["KNOWN", "DataError", "Dataset", "Known", "Source", "choose", "load",
 def load(name: str, split: str = "train", *, download: bool = False) -> Dataset:
     """The examples of `split` in the data set `name`, as stored, and their source.
 
-    `name` is one of `KNOWN` or an alias, `"auto"` (see `choose`), or a set of your own: IDX files in `$JAXNN_DATA/<name>/`,
+    `name` is one of `KNOWN` or an alias, `"auto"` (see `choose`; with `download` it is mnist),
+    or a set of your own: IDX files in `$JAXNN_DATA/<name>/`,
     a prepared tfds set in `$JAXNN_DATA/tfds/<name>/`. `split` is spelled as in tfds: `train`, `train[:1000]`, `train[10%:20%]`,
     `train+test`. `download=True` fetches the set if it is not there (cifar10 needs TensorFlow for that one step; see `jaxnn.data.fetch`).
 
     Raises InputError for an unknown name or split, DataError for a set that is missing or broken.
     """
-    name = choose(name)
+    name = "mnist" if name == "auto" and download else choose(name)
     place, reader = opened(name, download=download)
     parts = [reader.rows(*rows) for rows in parse(name, split, reader.counts)]
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in ("image", "label")}

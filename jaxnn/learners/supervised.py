@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxnn.types import Batch, Learner, Metrics, PyTree
+from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree
 
 
 class Supervised(NamedTuple):
+    """The state of `supervised`."""
+
     variables: Mapping[str, Any]
     """`params`, and what else the model carries (BatchNorm's running averages, say)."""
     opt_state: optax.OptState
@@ -23,6 +25,7 @@ def image_and_label(batch: Batch) -> tuple[Float[Array, "B H W C"], Array]:
 
 
 def no_measure(gradients: PyTree) -> Metrics:
+    """Nothing to look at."""
     return {}
 
 
@@ -44,6 +47,8 @@ def supervised(
     `evaluate` the values themselves. What `measure(∂ mean loss/∂params)` returns joins the metrics of a step.
     Optimizers that ask for them get `value`, `grad` and `value_fn` (L-BFGS's line search).
     """
+    if "loss" in (metrics or {}):
+        raise InputError("metrics already has a 'loss', that of the learner; give yours another name")
     optimizer = optax.with_extra_args_support(optimizer)
     per_example = {"loss": loss, **(metrics or {})}
 
