@@ -26,11 +26,18 @@ def panels(rows: int, columns: int, title: str, size: tuple[float, float] = (3.8
 
 def band(ax: Axes, x: Any, values: np.ndarray, colour: object, label: str) -> None:
     """The median over seeds as a line and the 5–95 % band; `values` (seeds, len(x)), one seed is a line alone."""
-    low, median, high = np.quantile(values, [0.05, 0.5, 0.95], axis=0)
-    if np.size(x) == 1:
+    bands(ax, x, list(values.T), colour, label)
+
+
+def bands(ax: Axes, x: Any, values: list[np.ndarray], colour: object, label: str) -> None:
+    """`band` for another number of seeds at each x; a single x is a mark with its range."""
+    if not values:
+        return
+    low, median, high = np.transpose([np.quantile(column, [0.05, 0.5, 0.95]) for column in values])
+    if len(values) == 1:
         ax.errorbar(x, median, [median - low, high - median], fmt="_", color=colour, capsize=6, label=label)
         return
-    if len(values) > 1:
+    if max(map(len, values)) > 1:
         ax.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
     ax.plot(x, median, color=colour, linewidth=1.4, label=label)
 

@@ -2,20 +2,20 @@
 
 ‖δ^l‖ is the length of the mean of ∂C/∂b^l over the first 1,000 training images, taken before each full-batch step of
 gradient descent, for the cross-entropy summed over ten sigmoid outputs. The lines are medians over seeds, the bands hold
-5-95 % of them, the rings are the published values, which come from one seed each.
+5-95 % of them, the dots are the published values, which come from one seed each.
 
 Source: M. Nielsen, Neural Networks and Deep Learning, ch. 5, and its figures' data; lecture rows 67-73 (S3:373-401).
 The lecture writes 728 inputs for 784 (E8), and N(0, 0.2) without saying whether that is a standard deviation or a
 variance: both readings are recipes here.
 
-Command: python -m experiments.vanishing_gradient       (or `make reproduce`)
+Command: python -m experiments.vanishing_gradient       (or `make reproduce`; about two minutes on two CPU cores)
 Expected: every published norm at epoch 0 inside the 5-95 % band, the ratio of last to first hidden layer 4.7, 23.9, 95.8.
 On the first 1,000 images of the full MNIST: --data mnist, with the four files in $JAXNN_DATA/mnist.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +35,15 @@ from jaxnn.record import Comparison, Record, compare
 from jaxnn.train import Run, sweep
 from jaxnn.types import Batch, Learner, unknown
 
+UNITS = 30
+"""Of every hidden layer."""
+
 
 class Recipe(NamedTuple):
     """How the weights start, what shrinks them, and what is run where the command line leaves it open."""
 
+    start: str
+    """The two initializers in words, for the record."""
     kernel_init: Initializer
     bias_init: Initializer
     weight_decay: float
@@ -48,9 +53,13 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "nielsen": Recipe(initializers.fan_in_normal, initializers.standard_normal, 5.0, ("sigmoid", "relu"), 20),
-    "lecture-std": Recipe(initializers.normal_std_0_2, initializers.normal_std_0_2, 0.0, ("sigmoid",), 8),
-    "lecture-variance": Recipe(initializers.normal_variance_0_2, initializers.normal_variance_0_2, 0.0, ("sigmoid",), 8),
+    "nielsen": Recipe(
+        "W ~ N(0, 1/n_in), b ~ N(0, 1)", initializers.fan_in_normal, initializers.standard_normal, 5.0, ("sigmoid", "relu"), 20
+    ),
+    "lecture-std": Recipe("W, b ~ N(0, 0.2²)", initializers.normal_std_0_2, initializers.normal_std_0_2, 0.0, ("sigmoid",), 8),
+    "lecture-variance": Recipe(
+        "W, b ~ N(0, 0.2)", initializers.normal_variance_0_2, initializers.normal_variance_0_2, 0.0, ("sigmoid",), 8
+    ),
 }
 
 PUBLISHED: dict[int, dict[int, tuple[float, ...]]] = {
@@ -111,13 +120,39 @@ class Net(NamedTuple):
         return f"{quantity}/{self.recipe}/{self.activation}/{self.hidden_layers}"
 
 
-def nets(config: Config | Record) -> Iterator[Net]:
-    """The nets of a run, recipe by recipe, activation by activation, from shallow to deep."""
-    get = config.config.__getitem__ if isinstance(config, Record) else lambda name: getattr(config, name)
-    for recipe in dict.fromkeys(get("recipes")):
-        for activation in dict.fromkeys(get("activations") or RECIPES[recipe].activations):
-            for hidden_layers in sorted(set(get("hidden_layers"))):
+def nets(config: Config) -> Iterator[Net]:
+    """The nets to run, recipe by recipe, activation by activation, from shallow to deep."""
+    for recipe in dict.fromkeys(config.recipes):
+        for activation in dict.fromkeys(config.activations or RECIPES[recipe].activations):
+            for hidden_layers in sorted(set(config.hidden_layers)):
                 yield Net(recipe, activation, hidden_layers)
+
+
+def describe(net: Net, config: Config) -> dict[str, Any]:
+    """What the record says of a net: all that was run, whatever a later version's defaults are."""
+    recipe = RECIPES[net.recipe]
+    more = {"units": UNITS, "start": recipe.start, "weight_decay": recipe.weight_decay, "seeds": config.seeds or recipe.seeds}
+    return {**net._asdict(), **more}
+
+
+def recorded(record: Record) -> list[list[Net]]:
+    """The nets of a record, those of one recipe and activation together, from shallow to deep."""
+    families: dict[tuple[str, str], list[Net]] = {}
+    for fields in record.meta["nets"]:
+        net = Net(*(fields[name] for name in Net._fields))
+        families.setdefault((net.recipe, net.activation), []).append(net)
+    return list(families.values())
+
+
+def kept_norms(history: Mapping[str, np.ndarray], net: Net) -> np.ndarray:
+    """‖δ^l‖ of the seeds that did not diverge, (seeds, epochs, hidden layers)."""
+    return history[net.key("gradient_norm")][history[net.key("diverged_at")] < 0]
+
+
+def ratio(norms: np.ndarray) -> np.ndarray:
+    """Last over first hidden layer at epoch 0, (seeds,); NaN where both are 0, as for units that have no gradient."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return norms[:, 0, -1] / norms[:, 0, 0]
 
 
 def pixels_and_one_hot(batch: Batch) -> tuple[Float[Array, "B H W C"], Float[Array, "B 10"]]:
@@ -128,7 +163,7 @@ def pixels_and_one_hot(batch: Batch) -> tuple[Float[Array, "B H W C"], Float[Arr
 def learner(net: Net, learning_rate: float, images: int) -> Learner:
     """Full-batch gradient descent with weight decay on one of the nets, measuring ‖δ^l‖ of every layer."""
     recipe = RECIPES[net.recipe]
-    model = MLP((30,) * net.hidden_layers + (10,), activations.by_name(net.activation), recipe.kernel_init, recipe.bias_init)
+    model = MLP((UNITS,) * net.hidden_layers + (10,), activations.by_name(net.activation), recipe.kernel_init, recipe.bias_init)
     decay = optax.add_decayed_weights(recipe.weight_decay / images, mask=_kernels)
     return supervised(
         *functional(model),
@@ -172,23 +207,27 @@ def run(config: Config) -> command.Outcome:
         history |= {net.key(name): values for name, values in series.items()} | {net.key("diverged_at"): measured.diverged_at}
         axes |= {net.key(name): ("seed", "epoch", "hidden_layer")[: values.ndim] for name, values in series.items()}
         axes |= {net.key("diverged_at"): ("seed",)}
-    about = {**chain.about, "data": dataset.source, "seconds": command.seconds(measured for _, measured in runs)}
+    about = {
+        **chain.about,
+        "nets": [describe(net, config) for net in all_nets],
+        "data": dataset.source,
+        "seconds": command.seconds(measured for _, measured in runs),
+    }
     comparisons = [row for net in all_nets for row in compare_net(net, history)]
     return command.Outcome(history, axes, [*comparisons, *chain.comparisons], about)
 
 
 def compare_net(net: Net, history: Mapping[str, np.ndarray]) -> Iterator[Comparison]:
     """‖δ^l‖ at the published epochs (else the first and the last), and the ratio of last to first hidden layer at epoch 0."""
-    norms = np.where(history[net.key("diverged_at")][:, None, None] < 0, history[net.key("gradient_norm")], np.nan)
+    norms, diverged = history[net.key("gradient_norm")], history[net.key("diverged_at")] >= 0
     table = published(net)
     for epoch in sorted({0, norms.shape[1] - 1} | {e for e in table if e < norms.shape[1]}):
         for layer in range(net.hidden_layers):
-            yield compare(
-                f"{net.title}: ‖δ^{layer + 1}‖, epoch {epoch}", norms[:, epoch, layer], table[epoch][layer] if epoch in table else None
-            )
+            value = table[epoch][layer] if epoch in table else None
+            yield compare(f"{net.title}: ‖δ^{layer + 1}‖, epoch {epoch}", norms[:, epoch, layer], value, diverged=diverged)
     if net.hidden_layers > 1:
-        ratio = PUBLISHED_RATIO.get(net.hidden_layers) if table else None
-        yield compare(f"{net.title}: last / first, epoch 0", norms[:, 0, -1] / norms[:, 0, 0], ratio)
+        value = PUBLISHED_RATIO.get(net.hidden_layers) if table else None
+        yield compare(f"{net.title}: last / first, epoch 0", ratio(norms), value, diverged=diverged)
 
 
 def published(net: Net) -> Mapping[int, tuple[float, ...]]:
@@ -207,14 +246,10 @@ def plot(record: Record) -> Mapping[str, Figure]:
 
 def draw_norms(record: Record) -> Figure:
     """One panel a net: log ‖δ^l‖ against the epoch, a line a hidden layer."""
-    rows: dict[tuple[str, str], list[Net]] = {}
-    for net in nets(record):
-        rows.setdefault((net.recipe, net.activation), []).append(net)
-    columns = max(map(len, rows.values()))
-    figure, axes = figures.panels(
-        len(rows), columns, r"Learning speed $\|\delta^l\|$ of the hidden layers of [784, 30, …, 30, 10]", sharex=True, sharey="row"
-    )
-    for line, row in zip(axes, rows.values(), strict=True):
+    rows = recorded(record)
+    title = rf"Learning speed $\|\delta^l\|$ of the hidden layers of [784, {UNITS}, …, {UNITS}, 10]"
+    figure, axes = figures.panels(len(rows), max(map(len, rows)), title, sharex=True, sharey="row")
+    for line, row in zip(axes, rows, strict=True):
         for ax, net in zip(line, row, strict=True):
             draw_net(ax, record, net)
         draw_legend(line[len(row) - 1], row[-1])
@@ -225,34 +260,41 @@ def draw_norms(record: Record) -> Figure:
 
 
 def draw_net(ax: Axes, record: Record, net: Net) -> None:
-    norms, diverged_at = record.history[net.key("gradient_norm")], record.history[net.key("diverged_at")]
-    kept, epochs = norms[diverged_at < 0], np.arange(norms.shape[1])
-    colours = figures.ordered(net.hidden_layers)
-    for layer, colour in enumerate(colours):
-        if len(kept):
+    norms, kept = record.history[net.key("gradient_norm")], kept_norms(record.history, net)
+    epochs = np.arange(norms.shape[1])
+    for layer, colour in enumerate(figures.ordered(net.hidden_layers)):
+        if len(kept) and kept[..., layer].any():  # a norm of 0 has no place on a log axis
             figures.band(ax, epochs, kept[..., layer], colour, f"hidden {layer + 1}")
         points = {epoch: values[layer] for epoch, values in published(net).items() if epoch < len(epochs)}
         ax.plot(list(points), list(points.values()), "o", color=colour, markeredgecolor="black", markersize=5, zorder=5)
-    ax.set_yscale("log")
+    ax.set(yscale="log" if kept.any() else "linear")
     ax.set_title(net.title, fontsize=10)
-    if len(kept) < len(norms):
-        ax.text(0.02, 0.03, f"{len(norms) - len(kept)} of {len(norms)} seeds diverged", transform=ax.transAxes, fontsize=8, color="#d55e00")
+    draw_diverged(ax, len(norms) - len(kept), len(norms))
+
+
+def draw_diverged(ax: Axes, diverged: int, seeds: int) -> None:
+    if diverged:
+        ax.text(0.02, 0.03, f"{diverged} of {seeds} seeds diverged", transform=ax.transAxes, fontsize=9, color="#d55e00")
 
 
 def draw_legend(ax: Axes, net: Net) -> None:
     """The layers' colours, in the deepest panel of a row, where all of them stand."""
     if published(net):
         ax.plot([], [], "o", color="white", markeredgecolor="black", markersize=5, label="published")
-    ax.legend(fontsize=9, frameon=False, ncols=1 + net.hidden_layers // 6, loc="best")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=9, frameon=False, ncols=1 + net.hidden_layers // 6, loc="best")
 
 
 def draw_side_by_side(record: Record) -> Figure | None:
-    """The deepest net with every activation of the first recipe, at the same scale; nothing where there is one alone."""
-    first = [net for net in nets(record) if net.recipe == record.config["recipes"][0]]
-    deepest = [net for net in first if net.hidden_layers == max(net.hidden_layers for net in first)]
-    if len(deepest) < 2:
+    """The deepest net with every activation of the first recipe that has several, at the same scale; nothing where none has."""
+    by_recipe: dict[str, list[Net]] = {}
+    for family in recorded(record):
+        by_recipe.setdefault(family[-1].recipe, []).append(family[-1])
+    deepest = next((row for row in by_recipe.values() if len(row) > 1), None)
+    if deepest is None:
         return None
-    figure, axes = figures.panels(1, len(deepest), "The same net with another activation, at the same scale", size=(4.6, 3.6), sharey=True)
+    title = " beside ".join(net.activation for net in deepest) + ": the same net at the same scale"
+    figure, axes = figures.panels(1, len(deepest), title, size=(4.6, 3.6), sharey=True)
     for ax, net in zip(axes[0], deepest, strict=True):
         draw_net(ax, record, net)
         ax.set_xlabel("epoch")
@@ -263,23 +305,27 @@ def draw_side_by_side(record: Record) -> Figure | None:
 
 def draw_ratio(record: Record) -> Figure:
     """Last over first hidden layer at epoch 0 against depth, with Nielsen's ratios."""
+    families = recorded(record)
     figure, axes = figures.panels(1, 1, "How many times faster the last hidden layer learns than the first, at epoch 0", size=(6.0, 4.0))
     ax = axes[0, 0]
-    families: dict[tuple[str, str], list[Net]] = {}
-    for net in nets(record):
-        families.setdefault((net.recipe, net.activation), []).append(net)
-    for (recipe, activation), family, colour in zip(families, families.values(), figures.ordered(len(families)), strict=True):
-        norms = np.stack([record.history[net.key("gradient_norm")][:, 0][:, [0, -1]] for net in family], axis=1)
-        figures.band(ax, [net.hidden_layers for net in family], norms[..., 1] / norms[..., 0], colour, f"{recipe}, {activation}")
-    depths = [depth for depth in PUBLISHED_RATIO if depth in record.config["hidden_layers"]]
-    ax.plot(depths, [PUBLISHED_RATIO[depth] for depth in depths], "o", color="black", label="published (nielsen, sigmoid)", zorder=5)
+    for family, colour in zip(families, figures.ordered(len(families)), strict=True):
+        drawn = {net.hidden_layers: values[np.isfinite(values)] for net in family for values in [ratio(kept_norms(record.history, net))]}
+        drawn = {depth: values for depth, values in drawn.items() if len(values)}
+        figures.bands(ax, list(drawn), list(drawn.values()), colour, f"{family[0].recipe}, {family[0].activation}")
+    points = {net.hidden_layers: PUBLISHED_RATIO[net.hidden_layers] for family in families for net in family if published(net)}
+    if points:
+        ax.plot(list(points), list(points.values()), "o", color="black", label="published (nielsen, sigmoid)", zorder=5)
+    depths = sorted({net.hidden_layers for family in families for net in family})
     ax.set(
-        yscale="log",
+        yscale="log" if ax.lines else "linear",
         xlabel="hidden layers",
         ylabel=r"$\|\delta^{\mathrm{last}}\| \,/\, \|\delta^1\|$",
-        xticks=sorted(set(record.config["hidden_layers"])),
+        xticks=depths,
     )
-    ax.legend(fontsize=9, frameon=False)
+    diverged = [record.history[net.key("diverged_at")] >= 0 for family in families for net in family]
+    draw_diverged(ax, sum(map(np.count_nonzero, diverged)), sum(map(len, diverged)))
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=9, frameon=False)
     return figure
 
 

@@ -129,7 +129,7 @@ def plan(members: Alone | Members, points: dict, keys: Keys, data: Batch, batch_
     return Plan(batch_size, capacity, math.ceil(per_epoch / math.ceil(per_epoch / block)))
 
 
-def _check_contract(before: Any, after: Any, metrics: Metrics) -> None:
+def _check_contract(before: Any, after: Any, metrics: Any) -> None:
     """Raise `InputError` where a step does not keep its state's tree, shapes and dtypes, or its metrics are not flat."""
     trees = [str(jax.tree.structure(state)) for state in (before, after)]
     if trees[0] != trees[1]:

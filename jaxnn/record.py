@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.types import InputError, PyTree
@@ -73,12 +74,16 @@ class Record(NamedTuple):
         return _restore(path, like)
 
 
-def compare(what: str, values: Any, published: float | None = None) -> Comparison:
-    """The spread over seeds of `values` (seeds,); those that are not finite count as diverged and leave the statistics."""
+def compare(what: str, values: Any, published: float | None = None, *, diverged: Any = None) -> Comparison:
+    """The spread over seeds of `values` (seeds,), without those that diverged and those that are not finite.
+
+    `diverged` (seeds,) says which seeds diverged; where it is left out, a value that is not finite counts as one.
+    """
     values = np.asarray(values, float)
-    finite = values[np.isfinite(values)]
-    median, p05, p95, least, most = map(float, np.quantile(finite, [0.5, 0.05, 0.95, 0, 1]) if finite.size else np.full(5, np.nan))
-    return Comparison(what, published, median, p05, p95, least, most, len(values), len(values) - len(finite))
+    lost = ~np.isfinite(values) if diverged is None else np.asarray(diverged)
+    kept = values[~lost & np.isfinite(values)]
+    median, p05, p95, least, most = map(float, np.quantile(kept, [0.5, 0.05, 0.95, 0, 1]) if kept.size else np.full(5, np.nan))
+    return Comparison(what, published, median, p05, p95, least, most, len(values), int(lost.sum()))
 
 
 def save_run(
@@ -109,9 +114,12 @@ def save_run(
     files: dict[str, str | bytes] = {"config.json": text, "meta.json": json.dumps(meta, indent=2), "history.csv": _csv(arrays, axes)}
     files["history.npz"] = _npz(arrays)
     if state is not None:
-        files["state.npz"] = _npz({jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)})
+        files["state.npz"] = _npz({jax.tree_util.keystr(path): _data(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)})
     name = f"{now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return _publish(Path(results) / experiment, name, files)
+    try:
+        return _publish(Path(results) / experiment, name, files)
+    except OSError as error:
+        raise InputError(f"the record cannot be written to {results}: {error.strerror}. Name another folder.") from error
 
 
 def load_run(folder: Path | str) -> Record:
@@ -167,11 +175,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def environment() -> dict[str, Any]:
     """Commit, versions, device and precision: what a number depends on beside its config."""
-    packages = ("jaxnn", "jax", "jaxlib", "flax", "optax", "numpy")
+    from jaxnn import __version__
+
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     devices = jax.devices()
     return {
         "commit": _commit(),
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages},
+        "versions": {"python": platform.python_version(), "jaxnn": __version__}
+        | {name: importlib.metadata.version(name) for name in packages},
         "backend": devices[0].platform,
         "device": f"{len(devices)} × {devices[0].device_kind}, {os.cpu_count()} CPU cores, {platform.machine()}",
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",  # type: ignore[attr-defined]
@@ -179,14 +190,15 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of the source tree, with `+changes` where files differ from it; `unknown` outside a checkout."""
+    """The commit of the source tree, with `+changes` where files differ from it; `unknown` where jaxnn is no part of a checkout."""
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *args]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside somebody else's checkout it is not jaxnn's commit
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
@@ -232,6 +244,15 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _data(leaf: Any) -> Any:
+    """A leaf as NumPy can keep it: of a random key, its bits."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     content = path.read_bytes()
     try:
@@ -244,12 +265,15 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _restore(path: Path, like: PyTree) -> PyTree:
     kept = _arrays(path)
 
-    def leaf(at: Any, template: Any) -> np.ndarray:
+    def leaf(at: Any, template: Any) -> np.ndarray | jax.Array:
         name = jax.tree_util.keystr(at)
         if name not in kept:
             raise InputError(f"{path} holds no {name}; it holds {', '.join(sorted(kept))}")
-        if kept[name].shape != template.shape or kept[name].dtype != template.dtype:
-            raise InputError(f"{path}: {name} is {kept[name].dtype}{kept[name].shape}, wanted {template.dtype}{template.shape}")
+        wanted = jax.eval_shape(_data, template)
+        if kept[name].shape != wanted.shape or kept[name].dtype != wanted.dtype:
+            raise InputError(f"{path}: {name} is {kept[name].dtype}{kept[name].shape}, wanted {wanted.dtype}{wanted.shape}")
+        if _is_key(template):
+            return jax.random.wrap_key_data(jnp.asarray(kept[name]), impl=jax.random.key_impl(jnp.empty((), template.dtype)))
         return kept[name]
 
     return jax.tree_util.tree_map_with_path(leaf, like)
@@ -257,7 +281,7 @@ def _restore(path: Path, like: PyTree) -> PyTree:
 
 def _csv(history: Mapping[str, np.ndarray], axes: Mapping[str, tuple[str, ...]]) -> str:
     """One row a step. A `seed` axis becomes its median, a further axis one column an entry."""
-    columns = {name: column for key, values in history.items() for name, column in _columns(key, values, axes[key])}
+    columns = {name: column for key, values in history.items() for name, column in _columns(key, values, axes.get(key, ()))}
     length = max((len(column) for column in columns.values()), default=0)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,7 +1,9 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxnn.measure import layer_gradient_norms
+from jaxnn.types import InputError
 
 
 def test_row_068_norms_of_bias_gradients_from_input_to_output():
@@ -15,3 +17,8 @@ def test_row_068_norms_of_bias_gradients_from_input_to_output():
 def test_a_layer_without_bias_has_no_row():
     gradients = {"hidden_1": {"kernel": jnp.ones((2, 2))}, "output": {"kernel": jnp.ones((2, 1)), "bias": jnp.array([2.0])}}
     np.testing.assert_allclose(layer_gradient_norms(gradients)["gradient_norm"], [2.0])
+
+
+def test_a_net_without_biases_is_an_error_in_words():
+    with pytest.raises(InputError, match="leaves named 'bias'"):
+        layer_gradient_norms({"output": {"kernel": jnp.ones((2, 1))}})

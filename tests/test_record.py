@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
 from typing import NamedTuple
 
 import jax
@@ -91,7 +92,7 @@ def test_nothing_is_left_of_a_run_that_cannot_be_written(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(record.os, "rename", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match=r"cannot be written to .*: No space left on device"):
         save(tmp_path)
     assert list((tmp_path / "trial").iterdir()) == []
 
@@ -123,6 +124,24 @@ def test_a_state_is_given_back_in_its_tree_or_not_at_all(tmp_path):
         load_run(save(tmp_path)).state(state)
 
 
+def test_a_random_key_in_a_state_comes_back(tmp_path):
+    state = State({"key": jax.random.key(3)}, jnp.int32(7))
+    back = load_run(save(tmp_path, state=state)).state(jax.eval_shape(lambda: state))
+    assert jax.random.bits(back.params["key"]) == jax.random.bits(jax.random.key(3))
+
+
+def test_a_scalar_needs_no_axes(tmp_path):
+    assert load_run(save(tmp_path, history={"rate": 2.0}, axes={})).history["rate"] == 2.0
+
+
+def test_the_commit_is_unknown_inside_a_checkout_that_is_not_ours(monkeypatch, tmp_path):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    identity = ["-c", "user.name=x", "-c", "user.email=x@x.x"]
+    subprocess.run(["git", "-C", str(tmp_path), *identity, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
+    assert record.environment()["commit"] == "unknown"
+
+
 def test_figures_are_the_same_bytes_every_time(tmp_path):
     from matplotlib.figure import Figure
 
@@ -144,6 +163,8 @@ def test_compare_leaves_diverged_seeds_out_and_counts_them():
     assert (row.median, row.least, row.most, row.seeds, row.diverged) == (2.0, 1.0, 3.0, 5, 2)
     np.testing.assert_allclose([row.p05, row.p95], [1.1, 2.9])
     assert np.isnan(compare("none", [np.nan]).median)
+    told = compare("norm", [1.0, 9.0, np.nan, 3.0], diverged=[False, True, False, False])
+    assert (told.median, told.most, told.seeds, told.diverged) == (2.0, 3.0, 4, 1)  # the NaN is undefined, its seed did not diverge
 
 
 def test_results_that_cannot_be_written_are_an_error_before_the_run(tmp_path):

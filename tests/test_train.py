@@ -103,6 +103,34 @@ def test_the_last_steps_that_an_integer_counts_end():
     assert len(rows(fit(WITNESS, jax.random.key(0), ROWS, batch_size=5, num_steps=2**31 - 1, start=start, label=None))) == 3
 
 
+def test_an_evaluation_has_the_key_of_its_step_and_block(monkeypatch):
+    monkeypatch.setattr(program, "EVALUATION_ROWS", 20)  # blocks of 20 and 3 rows
+    learner = WITNESS._replace(evaluate=lambda key, state, batch: {"random": jnp.full(len(batch["row"]), jax.random.uniform(key))})
+    run = fit(learner, jax.random.key(8), ROWS, batch_size=5, num_steps=4, eval_every=2, eval_data=ROWS, label=None)
+    evaluate_key = jax.random.split(jax.random.key(8), 4)[3]
+    for step, mean in zip(run.history.evaluated_at, run.history.evaluation["random"], strict=True):
+        at_step = jax.random.fold_in(evaluate_key, step)
+        blocks = [jax.random.uniform(jax.random.fold_in(at_step, block)) for block in (0, 1)]
+        np.testing.assert_allclose(mean, (20 * blocks[0] + 3 * blocks[1]) / 23, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("over", "seeds"), [(None, 1), (program.vmapped, 4), (program.mapped, 4)])
+def test_what_is_gathered_at_once_is_bounded_over_all_members(monkeypatch, over, seeds):
+    monkeypatch.setattr(program, "GATHER_BYTES", 6 * 1000 * 8)
+    data = {"row": jnp.arange(1000)}
+    keys = program.Keys(*jax.random.split(jax.random.key(0), 4))
+    if over is None:
+        members = program.Alone(WITNESS)
+    else:
+        members = program.Members(witness, over, seeds, 1)
+        keys = program.Keys(*jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(jax.random.split(jax.random.key(0), seeds)))
+    plan = program.plan(members, {}, keys, data, 10, 1000)
+    own_batches = seeds if over is program.vmapped else 1
+    bytes_a_step = 10 * data["row"].dtype.itemsize * own_batches
+    assert plan.block * bytes_a_step <= 6 * 1000 * 8
+    assert 100 <= 2 * plan.block * own_batches <= 6 * 1000 * 8  # and it is no single step
+
+
 def test_a_learner_may_make_its_own_data():
     def init(key, batch):
         assert batch is None
@@ -178,7 +206,7 @@ def test_one_after_the_other_equals_alone(images):
     for seed in range(2):
         for index, rate in enumerate([0.1, 0.5]):
             alone = fit(classifier(jnp.float32(rate)), jax.random.fold_in(key, seed), images, batch_size=10, num_steps=12, label=None)
-            np.testing.assert_allclose(run.history.train["loss"][seed, index], alone.history.train["loss"], rtol=2e-6)
+            np.testing.assert_array_equal(run.history.train["loss"][seed, index], alone.history.train["loss"])
 
 
 def test_a_sweep_goes_on_from_a_step(images):
@@ -244,6 +272,10 @@ def test_the_same_learner_compiles_once():
         ({"data": None}, "batch_size 5 without data"),
         ({"data": {"row": np.arange(23), "label": np.arange(22)}}, "must share one leading axis"),
         ({"data": {"row": np.zeros((0, 2))}}, "must share one leading axis"),
+        ({"eval_data": {"row": np.arange(23), "label": np.arange(22)}}, "eval_data must share one leading axis"),
+        ({"eval_data": {"row": np.zeros((0, 2))}}, "eval_data must share one leading axis"),
+        ({"start": (3, Seen(jnp.zeros(2), jnp.int32(0)))}, r"leaf \.start is float32\(2,\), this learner's is float32\(\)"),
+        ({"start": (3, jnp.zeros(()))}, "start has a state of the tree"),
         ({"start": (31, Seen(jnp.zeros(()), jnp.int32(0)))}, "start is at step 31"),
     ],
 )
@@ -256,6 +288,31 @@ def test_sizes_that_do_not_fit_are_an_error_in_words(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            {"step": lambda key, state, batch: (state + 1.5, {})},
+            r"state was int32\(\) and became float32\(\)",
+        ),
+        ({"step": lambda key, state, batch: ((state,), {})}, "step must keep the tree of the state"),
+        ({"step": lambda key, state, batch: (state, {"a": {"b": state}})}, "must be a flat dict of arrays"),
+        ({"evaluate": lambda key, state, batch: {"mean": jnp.float32(0)}}, r"one value an example, \(23,\), got {'mean': \(\)}"),
+    ],
+)
+def test_a_learner_that_breaks_the_contract_is_told_how(change, message):
+    learner = Learner(lambda key, batch: jnp.int32(0), lambda key, state, batch: (state, {}), lambda *_: {})._replace(**change)
+    with pytest.raises(InputError, match=message):
+        fit(learner, jax.random.key(0), ROWS, batch_size=5, num_steps=3, eval_data=ROWS, label=None)
+
+
+def test_an_evaluation_that_is_not_finite_stops_fit_too():
+    learner = WITNESS._replace(evaluate=lambda key, state, batch: {"error": jnp.where(state.steps >= 4, jnp.inf, batch["row"] * 1.0)})
+    with pytest.raises(Diverged, match="diverged at step 4: evaluated error is inf"):
+        fit(learner, jax.random.key(0), ROWS, batch_size=5, num_steps=9, eval_every=2, eval_data=ROWS, label=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": (1, Seen(jnp.zeros(3), jnp.zeros(3, jnp.int32)))}, "start has a state with the leading axes"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"axes": {"rate": []}}, "axis 'rate' must be a non-empty list of numbers"),
         ({"axes": {"rate": ["fast"]}}, "axis 'rate' must be a non-empty list of numbers"),

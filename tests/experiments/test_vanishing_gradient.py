@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import command, vanishing_gradient
-from experiments.vanishing_gradient import PUBLISHED, PUBLISHED_RATIO, Config, Net, compare_net, learner, nets, run, train
+from experiments.vanishing_gradient import PUBLISHED, PUBLISHED_RATIO, Config, Net, compare_net, learner, recorded, run, train
 from jaxnn import data, record
 from jaxnn.types import InputError
 from tests import oracles
@@ -83,10 +83,11 @@ def test_a_run_records_every_series_and_draws_its_figures(tmp_path, capsys):
     assert command.execute(Config, run, vanishing_gradient.plot, [*args, str(tmp_path)]) == 0
     out = capsys.readouterr().out.splitlines()
     kept = record.load_run(out[-1])
-    for net in nets(kept):
+    drawn = [net for family in recorded(kept) for net in family]
+    for net in drawn:
         assert kept.history[net.key("gradient_norm")].shape == (2, 3, net.hidden_layers)
         assert kept.history[net.key("loss")].shape == kept.history[net.key("accuracy")].shape == (2, 3)
-    assert [(net.recipe, net.activation, net.hidden_layers) for net in nets(kept)] == [
+    assert [(net.recipe, net.activation, net.hidden_layers) for net in drawn] == [
         ("nielsen", "sigmoid", 1),
         ("nielsen", "sigmoid", 12),
         ("nielsen", "relu", 1),
@@ -106,9 +107,35 @@ def test_diverged_seeds_leave_the_band_and_are_counted():
     rows = list(compare_net(net, {net.key("gradient_norm"): norms, net.key("diverged_at"): np.array([-1, 2, -1, -1])}))
     assert {(row.median, row.most, row.seeds, row.diverged) for row in rows if "‖" in row.what} == {(2.0, 2.0, 4, 1)}
     history = {net.key("gradient_norm"): norms, net.key("diverged_at"): np.array([-1, 2, -1, -1])}
-    kept = record.Record(None, {"recipes": ["lecture-variance"], "activations": ["relu"], "hidden_layers": [2]}, history, {})
-    texts = [text.get_text() for text in vanishing_gradient.draw_norms(kept).axes[0].texts]
-    assert "1 of 4 seeds diverged" in texts
+    kept = record.Record(None, {}, history, {"nets": [net._asdict()]})
+    for draw in (vanishing_gradient.draw_norms, vanishing_gradient.draw_ratio):
+        assert "1 of 4 seeds diverged" in [text.get_text() for text in draw(kept).axes[0].texts]
+
+
+def test_ratio_and_figures_show_the_numbers_of_the_record():
+    net = Net("nielsen", "sigmoid", 2)
+    norms = np.stack([np.full((3, 60), 0.5), np.full((3, 60), 2.0)], axis=-1) * np.array([1.0, 2.0, 4.0])[:, None, None]
+    history = {net.key("gradient_norm"): norms, net.key("diverged_at"): np.full(3, -1)}
+    *rows, last = compare_net(net, history)
+    assert (last.what, last.median, last.published) == ("nielsen, sigmoid, 2 hidden: last / first, epoch 0", 4.0, 4.70)
+    assert [(row.median, row.published) for row in rows[:4]] == [(1.0, 0.0657), (4.0, 0.3092), (1.0, 0.00102), (4.0, 0.00134)]
+    kept = record.Record(None, {}, history, {"nets": [net._asdict()]})
+    lines = {line.get_label(): line for line in vanishing_gradient.draw_norms(kept).axes[0].lines}
+    np.testing.assert_array_equal(lines["hidden 1"].get_ydata(), np.full(60, 1.0))
+    np.testing.assert_array_equal(lines["hidden 2"].get_ydata(), np.full(60, 4.0))
+    dots = [line.get_ydata().tolist() for line in vanishing_gradient.draw_norms(kept).axes[0].lines if line.get_marker() == "o"]
+    assert dots[:2] == [[0.0657, 0.00102], [0.3092, 0.00134]]
+
+
+def test_units_without_gradient_have_no_ratio_and_did_not_diverge():
+    net = Net("nielsen", "threshold", 2)
+    history = {net.key("gradient_norm"): np.zeros((2, 1, 2)), net.key("diverged_at"): np.full(2, -1)}
+    *_, last = compare_net(net, history)
+    assert np.isnan(last.median)
+    assert last.diverged == 0
+    kept = record.Record(None, {}, history, {"nets": [net._asdict()]})
+    vanishing_gradient.draw_norms(kept)
+    vanishing_gradient.draw_ratio(kept)
 
 
 @pytest.mark.parametrize(

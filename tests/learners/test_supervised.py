@@ -8,6 +8,7 @@ import pytest
 from jaxnn import losses
 from jaxnn.learners import supervised
 from jaxnn.models import functional
+from jaxnn.types import InputError
 
 
 class Linear(nn.Module):
@@ -98,3 +99,8 @@ def test_metrics_and_measure_join_the_loss(line):
     np.testing.assert_allclose(metrics["norm"], np.linalg.norm(x.T @ (x @ w - y) / 3), rtol=1e-5)
     evaluated = learner.evaluate(jax.random.key(1), state, line)
     np.testing.assert_allclose(evaluated["error"], np.abs(x @ w - y)[:, 0], rtol=1e-6)
+
+
+def test_a_metric_named_loss_is_refused():
+    with pytest.raises(InputError, match="metrics already has a 'loss'"):
+        supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), metrics={"loss": losses.absolute_error})
