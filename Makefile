@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# The interpreter itself, also where PYTHON is that of a virtual environment, such as the one that is about to be made anew.
+BASE := $(shell "$(PYTHON)" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null)
+VERSION := $(if $(BASE),$(shell "$(BASE)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 STAMP := $(VENV)/installed-$(VERSION)
 
 .PHONY: help venv reproduce test lint report peers clean
@@ -14,20 +16,21 @@ help:
 	@echo "make report      one page of all records, results/index.html"
 	@echo "make peers       add PyTorch, scikit-learn and MiniSom to the environment, for comparisons"
 	@echo "make clean       remove the environment and the caches; results/ stays"
-	@echo "PYTHON=python3.13 make ...   with another Python, 3.11 or newer"
+	@echo "make test PYTHON=python3.13   with another Python, 3.11 or newer"
 
 venv: $(STAMP)
 
 # Another Python, another list of packages or other versions: the environment is made anew.
 $(STAMP): pyproject.toml constraints.txt
-	@test -n "$(VERSION)" || { echo "error: no Python found as '$(PYTHON)'; name one with PYTHON=..."; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is Python $(VERSION); jaxnn needs 3.11 or newer: PYTHON=..."; exit 2; }
+	@test -n "$(BASE)" || { echo "error: no Python found as '$(PYTHON)'; name one with PYTHON=..."; exit 2; }
+	@"$(BASE)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is Python $(VERSION); jaxnn needs 3.11 or newer: PYTHON=..."; exit 2; }
 	rm -rf $(VENV)
 	if command -v uv >/dev/null; then \
-	  uv venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
+	  uv venv --quiet --python "$(BASE)" $(VENV) && \
 	  uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[test]'; \
 	else \
-	  $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'; \
+	  "$(BASE)" -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'; \
 	fi
 	@touch $@
 
