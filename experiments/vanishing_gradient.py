@@ -8,7 +8,7 @@ Source: M. Nielsen, Neural Networks and Deep Learning, ch. 5, and its figures' d
 The lecture writes 728 inputs for 784 (E8), and N(0, 0.2) without saying whether that is a standard deviation or a
 variance: both readings are recipes here.
 
-Command: python -m experiments.vanishing_gradient       (or `make reproduce`; under two minutes on two CPU cores, a minute more the first time)
+Command: python -m experiments.vanishing_gradient       (or `make reproduce`; two minutes on two CPU cores)
 Expected: every published norm at epoch 0 inside the 5-95 % band, the ratio of last to first hidden layer 4.7, 23.9, 95.8.
 On the first 1,000 images of the full MNIST: --data mnist, with the four files in $JAXNN_DATA/mnist.
 """
