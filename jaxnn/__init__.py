@@ -1,7 +1,20 @@
 """The classic neural networks in JAX: pure functions, real data, published numbers."""
 
-from jaxnn import activations, data, initializers, learners, losses, measure, models, record, train, types
+from jaxnn import activations, data, initializers, learners, losses, measure, models, optimizers, record, schedules, train, types
 
 __version__ = "0.1.0"
 
-__all__ = ["activations", "data", "initializers", "learners", "losses", "measure", "models", "record", "train", "types"]
+__all__ = [
+    "activations",
+    "data",
+    "initializers",
+    "learners",
+    "losses",
+    "measure",
+    "models",
+    "optimizers",
+    "record",
+    "schedules",
+    "train",
+    "types",
+]

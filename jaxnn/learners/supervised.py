@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxnn.optimizers import evaluation_point
 from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree
 
 
@@ -45,7 +46,8 @@ def supervised(
     `jaxnn.models.functional` gives it. `preprocess(batch) -> (x, y)` runs on the device. `loss` and the further `metrics`
     map (outputs, y) to one value an example: `step` reports their means over the batch, measured before the update,
     `evaluate` the values themselves. What `measure(∂ mean loss/∂params)` returns joins the metrics of a step.
-    Optimizers that ask for them get `value`, `grad` and `value_fn` (L-BFGS's line search).
+    Optimizers that ask for them get `value`, `grad` and `value_fn` (L-BFGS's line search); one that averages its iterates is
+    evaluated at the average (`jaxnn.optimizers.evaluation_point`).
     """
     if "loss" in (metrics or {}):
         raise InputError("metrics already has a 'loss', that of the learner; give yours another name")
@@ -74,7 +76,8 @@ def supervised(
 
     def evaluate(key: PRNGKeyArray, state: Supervised, batch: Batch) -> Metrics:
         x, y = preprocess(batch)
-        outputs, _ = apply(state.variables, x, train=False, rngs=None)
+        params = evaluation_point(state.variables["params"], state.opt_state)
+        outputs, _ = apply({**state.variables, "params": params}, x, train=False, rngs=None)
         return {name: function(outputs, y) for name, function in per_example.items()}
 
     return Learner(initialise, step, evaluate)

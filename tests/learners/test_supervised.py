@@ -8,6 +8,7 @@ import pytest
 from jaxnn import losses
 from jaxnn.learners import supervised
 from jaxnn.models import functional
+from jaxnn.optimizers import schedule_free_adamw
 from jaxnn.types import InputError
 
 
@@ -99,6 +100,20 @@ def test_metrics_and_measure_join_the_loss(line):
     np.testing.assert_allclose(metrics["norm"], np.linalg.norm(x.T @ (x @ w - y) / 3), rtol=1e-5)
     evaluated = learner.evaluate(jax.random.key(1), state, line)
     np.testing.assert_allclose(evaluated["error"], np.abs(x @ w - y)[:, 0], rtol=1e-6)
+
+
+def test_schedule_free_is_evaluated_at_its_average(line):
+    """x = (y - (1 - β₁)z)/β₁, from the state's z and the parameters y."""
+    learner = supervised(*functional(Linear()), losses.half_squared_error, schedule_free_adamw(0.1), preprocess=regression)
+    state = learner.init(jax.random.key(0), line)
+    for _ in range(5):
+        state, _ = learner.step(jax.random.key(1), state, line)
+    y = np.asarray(state.variables["params"]["output"]["kernel"])
+    z = np.asarray(state.opt_state.z["output"]["kernel"])
+    average = (y - 0.1 * z) / 0.9
+    assert np.abs(average - y).max() > 1e-3
+    by_hand = 0.5 * ((np.asarray(line["x"]) @ average - np.asarray(line["y"])) ** 2).sum(-1)
+    np.testing.assert_allclose(learner.evaluate(jax.random.key(2), state, line)["loss"], by_hand, rtol=1e-4)
 
 
 def test_a_metric_named_loss_is_refused():
