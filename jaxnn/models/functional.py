@@ -23,6 +23,7 @@ def functional(module: nn.Module) -> Functional:
     In training, collections other than `params` (BatchNorm's running averages, say) may change, and come back in
     `new_variables`; otherwise `new_variables` is `variables`.
 
+    >>> from jaxnn.models import MLP
     >>> init, apply = functional(MLP((30, 10)))
     """
 
