@@ -1,6 +1,7 @@
 """The multilayer perceptron."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -8,6 +9,7 @@ from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
 from jaxnn import activations, initializers
+from jaxnn.models.dense import dense
 
 
 class MLP(nn.Module):
@@ -35,9 +37,7 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "B ..."], *, train: bool = False) -> Float[Array, "B K"]:
         x = x.reshape(len(x), -1)
         *hidden, outputs = self.features
+        layer = partial(dense, kernel_init=self.kernel_init, bias_init=self.bias_init)
         for number, units in enumerate(hidden, 1):
-            x = self.activation(self._dense(units, f"hidden_{number}")(x))
-        return self._dense(outputs, "output")(x)
-
-    def _dense(self, units: int, name: str) -> nn.Dense:
-        return nn.Dense(units, kernel_init=self.kernel_init, bias_init=self.bias_init, name=name)
+            x = self.activation(layer(units, f"hidden_{number}")(x))
+        return layer(outputs, "output")(x)

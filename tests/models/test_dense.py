@@ -1,0 +1,46 @@
+"""The product of a narrow dense layer on a CPU, held to NumPy and to JAX's own derivatives."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.models.dense import NARROW, dense, product
+
+
+@pytest.mark.parametrize("lead", [(), (5,), (3, 5)], ids=["one example", "a batch", "a batch of sequences"])
+def test_a_narrow_layer_has_numpys_value_and_gradients(lead):
+    x_key, w_key, ct_key = jax.random.split(jax.random.key(0), 3)
+    x, delta = jax.random.normal(x_key, (*lead, 7)), jax.random.normal(ct_key, (*lead, 4))
+    layer = dense(4, "layer")
+    params = layer.init(w_key, x)["params"]
+
+    y, pull = jax.vjp(lambda params, x: layer.apply({"params": params}, x), params, x)
+    by_params, by_x = pull(delta)
+
+    kernel = np.asarray(params["kernel"])
+    np.testing.assert_allclose(y, np.asarray(x) @ kernel, atol=1e-5)
+    np.testing.assert_allclose(by_x, np.asarray(delta) @ kernel.T, atol=1e-5)
+    rows, deltas = np.asarray(x).reshape(-1, 7), np.asarray(delta).reshape(-1, 4)
+    np.testing.assert_allclose(by_params["kernel"], rows.T @ deltas, atol=1e-5)
+    np.testing.assert_allclose(by_params["bias"], deltas.sum(0), atol=1e-5)
+
+
+def test_it_can_be_differentiated_again_and_forwards_and_vmapped():
+    """Against JAX's own derivatives of `x @ kernel`."""
+    x_key, w_key = jax.random.split(jax.random.key(1))
+    x, kernel = jax.random.normal(x_key, (3, 5)), jax.random.normal(w_key, (5, 2))
+    ours = lambda x, kernel: jnp.sum(jnp.tanh(product(x, kernel, (((1,), (0,)), ((), ())))) ** 2)  # noqa: E731
+    plain = lambda x, kernel: jnp.sum(jnp.tanh(x @ kernel) ** 2)  # noqa: E731
+    for transform in (jax.jacfwd, jax.jacrev, jax.hessian):
+        found, expected = (transform(energy, argnums=(0, 1))(x, kernel) for energy in (ours, plain))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+    many = jnp.stack([kernel, 2 * kernel])
+    found, expected = (jax.vmap(jax.grad(energy, 1), (None, 0))(x, many) for energy in (ours, plain))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_wide_layers_are_left_to_flax():
+    assert dense(NARROW + 1, "layer") == nn.Dense(NARROW + 1, name="layer")
+    assert dense(NARROW, "layer").dot_general is product
