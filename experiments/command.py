@@ -60,6 +60,12 @@ class Outcome(NamedTuple):
     about: Mapping[str, Any] = {}
     """What else belongs in meta.json: data source, seconds."""
     state: Any = None
+    recorded: Callable[[], None] = lambda: None
+    """Called once the record is written."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a run that has kept something: says what, and how to go on."""
 
 
 def main(config_class: type, run: Callable[[Any], Outcome], plot: Callable[[Record], Mapping[str, Any]]) -> None:
@@ -82,12 +88,13 @@ def execute(config_class: type, run: Callable, plot: Callable, args: Sequence[st
         folder = save(config, path.stem, outcome, about)
         kept = record.load_run(folder)
         record.save_figures(folder, plot(kept))
+        outcome.recorded()
     except InputError as error:
         return _say(f"error: {error}", 2)
     except Diverged as error:
         return _say(f"error: {error}", 1)
-    except KeyboardInterrupt:
-        return _say("interrupted: nothing was recorded", 130)
+    except KeyboardInterrupt as interrupt:
+        return _say(f"interrupted: {interrupt or 'nothing was recorded'}", 130)
     print_table(kept.comparisons)
     print(folder)
     return 0

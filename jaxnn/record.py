@@ -7,6 +7,7 @@
         meta.json     claim, command, commit, versions, device, precision, seconds, data, axes, comparisons
         state.npz     the learner's state, where it was kept
         *.png *.svg   the figures
+        *.gif         what moves
 
 A folder appears whole or not at all. Nothing in it names a path outside it.
 """
@@ -52,6 +53,15 @@ class Comparison(NamedTuple):
     most: float
     seeds: int
     diverged: int = 0
+
+
+class Animation(NamedTuple):
+    """Pictures that follow each other, for `save_figures`."""
+
+    frames: np.ndarray
+    """RGB from 0 to 255, (frames, height, width, 3)."""
+    milliseconds: int = 70
+    """How long each stands; the last one stands for 2 seconds, then it begins again."""
 
 
 class Record(NamedTuple):
@@ -102,19 +112,21 @@ def save_run(
     `config` is a dataclass or a dict, `history` maps names to arrays, `axes` names the axes of each of them, and `about`
     is what else belongs in `meta.json`. `state` is the learner's (see `Record.state`).
     """
-    config = _plain(config)
+    config = plain(config)
     text = json.dumps(config, indent=2, sort_keys=True)
     arrays = {key: np.asarray(value) for key, value in history.items()}
     for key, value in arrays.items():
         if len(axes.get(key, ())) != value.ndim:
             raise InputError(f"history {key!r} has the shape {value.shape}, but axes names {axes.get(key)}")
     now = datetime.now(UTC)
-    meta = {**environment(), **_plain(about or {}), "experiment": experiment, "finished": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
-    meta |= {"axes": _plain(axes), "comparisons": [_plain(c._asdict()) for c in comparisons]}
+    meta = {**environment(), **plain(about or {}), "experiment": experiment, "finished": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
+    meta |= {"axes": plain(axes), "comparisons": [plain(c._asdict()) for c in comparisons]}
     files: dict[str, str | bytes] = {"config.json": text, "meta.json": json.dumps(meta, indent=2), "history.csv": _csv(arrays, axes)}
-    files["history.npz"] = _npz(arrays)
+    files["history.npz"] = npz_bytes(arrays)
     if state is not None:
-        files["state.npz"] = _npz({jax.tree_util.keystr(path): _data(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)})
+        files["state.npz"] = npz_bytes(
+            {jax.tree_util.keystr(path): _data(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+        )
     name = f"{now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     try:
         return _publish(Path(results) / experiment, name, files)
@@ -127,19 +139,23 @@ def load_run(folder: Path | str) -> Record:
     folder = Path(folder)
     try:
         config, meta = (json.loads((folder / name).read_text()) for name in ("config.json", "meta.json"))
-        history = _arrays(folder / "history.npz")
+        history = read_arrays(folder / "history.npz")
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} is not the whole record of a run: {error}") from error
     return Record(folder, config, history, meta)
 
 
-def save_figures(folder: Path | str, figures: Mapping[str, "Figure"], dpi: int = 160) -> list[Path]:
-    """Write each figure as PNG and SVG, the same bytes every time, and their order into `meta.json`; return the paths."""
+def save_figures(folder: Path | str, figures: Mapping[str, "Figure | Animation"], dpi: int = 160) -> list[Path]:
+    """Write each figure as PNG and SVG, or as GIF, the same bytes every time, and their order into `meta.json`; return the paths."""
     import matplotlib
 
     paths = []
     with matplotlib.rc_context({"svg.hashsalt": "jaxnn", "svg.fonttype": "path"}):
         for name, figure in figures.items():
+            if isinstance(figure, Animation):
+                paths.append(Path(folder) / f"{name}.gif")
+                write_bytes(paths[-1], _gif(figure))
+                continue
             for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
@@ -149,6 +165,19 @@ def save_figures(folder: Path | str, figures: Mapping[str, "Figure"], dpi: int =
     if meta.exists():  # the order in which a reader should see them
         write_bytes(meta, json.dumps({**json.loads(meta.read_text()), "figures": list(figures)}, indent=2).encode())
     return paths
+
+
+def _gif(animation: Animation) -> bytes:
+    """All frames in the colours of the last one, without dithering: nothing flickers, and a frame holds only what changed."""
+    from PIL import Image
+
+    images = [Image.fromarray(frame) for frame in animation.frames]
+    palette = images[-1].quantize(256, dither=Image.Dither.NONE)
+    first, *others = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    durations = [animation.milliseconds] * len(others) + [2000]
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
+    return buffer.getvalue()
 
 
 def check_writable(folder: Path | str) -> None:
@@ -221,24 +250,25 @@ def _publish(parent: Path, name: str, files: Mapping[str, str | bytes]) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Dataclasses, tuples, paths and NumPy numbers as JSON knows them; NaN and Inf, which it does not know, as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic | np.ndarray | jax.Array):
-        return _plain(np.asarray(value).tolist())
+        return plain(np.asarray(value).tolist())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def _npz(arrays: Mapping[str, Any]) -> bytes:
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """Named arrays as a compressed npz file."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
     return buffer.getvalue()
@@ -253,7 +283,8 @@ def _data(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Named arrays of an npz file. Raises `InputError` for a broken one."""
     content = path.read_bytes()
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -263,7 +294,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _restore(path: Path, like: PyTree) -> PyTree:
-    kept = _arrays(path)
+    kept = read_arrays(path)
 
     def leaf(at: Any, template: Any) -> np.ndarray | jax.Array:
         name = jax.tree_util.keystr(at)

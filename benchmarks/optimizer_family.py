@@ -1,0 +1,196 @@
+"""Which optimizer trains what fastest? The lecture's seven and today's, tuned on equal budgets, reported on fresh seeds.
+
+For each workload (`benchmarks.workloads`) and optimizer:
+
+1. Tuning: every learning rate of one log grid, the same for all, on the same seeds, which share their initial weights and their
+   batches; one vmapped program. The chosen rate is that with the fewest steps until the validation accuracy exceeds the target, as the
+   median over seeds; of equals, and where most seeds never reach it, that with the highest best validation accuracy. A rate at which
+   any seed diverges is out. Everything else of an optimizer stays at its textbook default.
+2. Report: the chosen rate, and the optimizer's default rate, on fresh seeds. Steps to the target; seconds to it, compilation apart, as
+   a model's share of the sweep that it ran in; the best validation accuracy, and the test accuracy at that moment.
+
+The performance profile counts pairs of workload and seed: the share that an optimizer solves within τ times the steps of the quickest.
+The accuracy is measured before step 0, 40 times a run, and at its end; so steps to the target are as fine as that.
+What is finished is kept: after Ctrl-C the same command goes on.
+
+Source: lecture rows 52-66 (S3:202-355); Schneider et al. 2019, arXiv:1903.05499 (DeepOBS: a log grid, ten fresh seeds); Schmidt et al.
+2021, arXiv:2007.01547 (defaults do about as well as one tuned); Dahl et al. 2023, arXiv:2306.07179 (AlgoPerf: time to a target, profiles).
+
+Command: python -m benchmarks.optimizer_family        (7 minutes on two CPU cores)
+With the full MNIST: JAXNN_DATA=… python -m benchmarks.optimizer_family --data mnist --workloads sigmoid_30_30 sigmoid_30x6 algoperf_mnist
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import workloads
+from benchmarks.optimizer_figures import plot
+from benchmarks.optimizer_results import Entry, choose, compare_entry, in_a_line, result, summary
+from benchmarks.pieces import Pieces
+from benchmarks.workloads import Budget, Workload
+from experiments import command
+from jaxnn import optimizers, record
+from jaxnn.data import Dataset
+from jaxnn.optimizers import SEVEN, Optimizer
+from jaxnn.train import History, sweep
+from jaxnn.types import Batch, InputError, Learner
+
+
+@dataclass(frozen=True)
+class Config:
+    optimizers: tuple[str, ...] = tuple(factory.__name__ for factory in SEVEN)
+    """Any of jaxnn.optimizers: the seven, nadam, adamw, lion, muon, schedule_free_adamw, prodigy, lbfgs."""
+    workloads: tuple[str, ...] = ("sigmoid_30_30", "sigmoid_30x6")
+    """logistic, sigmoid_30_30, sigmoid_30x6, relu_256_256, algoperf_mnist."""
+    low: float = 10**-3.5
+    """Lowest learning rate of the grid."""
+    high: float = 10**1.5
+    """Highest learning rate of the grid."""
+    rates: int | None = None
+    """Learning rates; None takes the workload's: 16, for relu_256_256 8."""
+    tuning_seeds: int | None = None
+    """None takes the workload's: 3, for relu_256_256 1."""
+    report_seeds: int | None = None
+    """Fresh ones; None takes the workload's: 10, for relu_256_256 5."""
+    epochs: float | None = None
+    """None takes the workload's: 20, for algoperf_mnist 10, which are its 7,813 steps."""
+    evaluations: int = 40
+    """Looks at the validation images in a run."""
+    target: float | None = None
+    """Validation accuracy to exceed; None takes the workload's for the data set."""
+    digits: command.DigitsFields = field(default_factory=command.Digits)
+    common: command.CommonFields = field(default_factory=command.Common)
+
+    def __post_init__(self) -> None:
+        seeds = {"tuning_seeds": self.tuning_seeds, "report_seeds": self.report_seeds}
+        command.at_least(1, rates=self.rates, evaluations=self.evaluations, **seeds)
+        if not 0 < self.low <= self.high < float("inf"):
+            raise InputError(f"--low and --high must be learning rates with 0 < low ≤ high, got {self.low} and {self.high}")
+        if self.epochs is not None and not 0 < self.epochs < float("inf"):
+            raise InputError(f"--epochs must be above 0, got {self.epochs}")
+        if self.target is not None and not 0 < self.target < 1:
+            raise InputError(f"--target must be an accuracy between 0 and 1, got {self.target}")
+        for names, find in ((self.optimizers, optimizers.by_name), (self.workloads, workloads.by_name)):
+            for name in names:
+                find(name)
+
+    def budget(self, workload: Workload) -> Budget:
+        own = {name: getattr(self, name) for name in Budget._fields}
+        return workload.budget._replace(**{name: value for name, value in own.items() if value is not None})
+
+
+def run(config: Config) -> command.Outcome:
+    train, test = (command.load_digits(config.digits, part) for part in ("train", "test"))
+    targets = {name: config.target or workloads.by_name(name).target(train.source.name) for name in config.workloads}
+    entries = [Entry(workload, optimizer) for workload in targets for optimizer in dict.fromkeys(config.optimizers)]
+    parts = {entry: part_config(entry, config, targets[entry.workload]) for entry in entries}
+    pieces = Pieces(config.common.results / "optimizer_family" / "unfinished", [train.source, test.source, record.environment()])
+    history: dict[str, np.ndarray] = {}
+    for number, (entry, part) in enumerate(parts.items(), 1):
+        label = f"{entry.optimizer} on {entry.workload} ({number}/{len(entries)})"
+        try:
+            found, was_there = pieces.get_or_make(part, partial(measure, entry, config, train, test, targets[entry.workload], label))
+        except KeyboardInterrupt as interrupt:
+            message = f"{number - 1} of {len(entries)} optimizers and workloads are finished and kept; the same command goes on from there"
+            raise command.Interrupted(message) from interrupt
+        history |= {entry.key(name): values for name, values in found.items()}
+        print(f"{label}: {in_a_line(entry, history, targets)}{' (kept from before)' if was_there else ''}", flush=True)
+    print(summary(entries, history, targets), flush=True)
+    about = {
+        "data": train.source,
+        "test_data": test.source,
+        "budgets": {name: config.budget(workloads.by_name(name))._asdict() for name in targets},
+        "targets": targets,
+        "entries": [entry._asdict() for entry in entries],
+        "seconds": {part: round(float(sum(history[entry.key(f"{part}_seconds")] for entry in entries)), 2) for part in ("compile", "run")},
+    }
+    comparisons = [row for entry in entries for row in compare_entry(entry, history, targets[entry.workload])]
+    axes = {entry.key(name): names for entry in entries for name, names in AXES.items()}
+    return command.Outcome(history, axes, comparisons, about, recorded=lambda: pieces.clear(parts.values()))
+
+
+def part_config(entry: Entry, config: Config, target: float) -> dict[str, Any]:
+    """All numbers that one part of the run depends on."""
+    numbers = {name: getattr(config, name) for name in ("low", "high", "evaluations")}
+    return {**entry._asdict(), **config.budget(workloads.by_name(entry.workload))._asdict(), **numbers, "target": target}
+
+
+AXES = {
+    "rates": ("rate",),
+    "tuning_best": ("seed", "rate"),
+    "tuning_steps": ("seed", "rate"),
+    "tuning_diverged_at": ("seed", "rate"),
+    "reported_rates": ("tuned_and_default",),
+    "evaluated_at": ("evaluation",),
+    "validation_accuracy": ("seed", "tuned_and_default", "evaluation"),
+    "test_accuracy": ("seed", "tuned_and_default", "evaluation"),
+    "diverged_at": ("seed", "tuned_and_default"),
+    "step_seconds": (),
+    "compile_seconds": (),
+    "run_seconds": (),
+}
+
+
+def measure(entry: Entry, config: Config, train: Dataset, test: Dataset, target: float, label: str) -> dict[str, np.ndarray]:
+    """Tune one optimizer on one workload, and report it on fresh seeds."""
+    workload, make_optimizer = workloads.by_name(entry.workload), optimizers.by_name(entry.optimizer)
+    budget, (data, validation) = config.budget(workload), workloads.split(train.arrays)
+    steps = workload.steps(budget.epochs, data)
+    both, evaluated_on_both = workloads.on_both(validation, test.arrays)
+
+    def learner(learning_rate: Any) -> Learner:
+        return workload.learner(make_optimizer, learning_rate)
+
+    def go(make_learner: Callable[..., Learner], key: Any, seeds: int, rates: np.ndarray, eval_data: Batch, label: str) -> History:
+        return sweep(
+            make_learner,
+            key,
+            data,
+            seeds=seeds,
+            axes={"learning_rate": rates},
+            batch_size=workload.batch_size,
+            num_steps=steps,
+            eval_every=max(1, steps // config.evaluations),
+            eval_data=eval_data,
+            label=label,
+        ).history
+
+    tuning_key, report_key = jax.random.split(jax.random.key(0))
+    rates = np.geomspace(config.low, config.high, budget.rates)
+    tuning = go(learner, tuning_key, budget.tuning_seeds, rates, validation, f"{label}, tuning")
+    tuned = result(tuning.evaluation["accuracy"], tuning.evaluated_at, tuning.diverged_at, target)
+    reported = np.array([rates[choose(tuned)], default_rate(make_optimizer)])
+
+    def reporter(learning_rate: Any) -> Learner:
+        return evaluated_on_both(learner(learning_rate))
+
+    report = go(reporter, report_key, budget.report_seeds, reported, both, f"{label}, report")
+    return {
+        "rates": rates,
+        "tuning_best": tuned.best,
+        "tuning_steps": tuned.steps,
+        "tuning_diverged_at": tuning.diverged_at,
+        "reported_rates": reported,
+        "evaluated_at": report.evaluated_at,
+        "validation_accuracy": report.evaluation["validation_accuracy"].astype(np.float32),
+        "test_accuracy": report.evaluation["test_accuracy"].astype(np.float32),
+        "diverged_at": report.diverged_at,
+        "step_seconds": np.array(report.run_seconds / (report.diverged_at.size * steps)),
+        "compile_seconds": np.array(tuning.compile_seconds + report.compile_seconds),
+        "run_seconds": np.array(tuning.run_seconds + report.run_seconds),
+    }
+
+
+def default_rate(make_optimizer: Callable[..., Optimizer]) -> float:
+    """What the optimizer takes when it is given no learning rate."""
+    return inspect.signature(make_optimizer).parameters["learning_rate"].default
+
+
+if __name__ == "__main__":
+    command.main(Config, run, plot)
