@@ -59,7 +59,7 @@ class Config:
     report_seeds: int | None = None
     """Fresh ones; None takes the workload's: 10, for relu_256_256 5."""
     epochs: float | None = None
-    """None takes the workload's: 20, for algoperf_mnist 10, which are its 7,813 steps."""
+    """None takes the workload's: 20, for relu_256_256 6, for algoperf_mnist 10, which are its 7,813 steps."""
     evaluations: int = 40
     """Looks at the validation images in a run."""
     target: float | None = None
