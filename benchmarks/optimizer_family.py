@@ -11,7 +11,7 @@ For each workload (`benchmarks.workloads`) and optimizer:
 
 The performance profile counts pairs of workload and seed: the share that an optimizer solves within τ times the steps of the quickest.
 The accuracy is measured before step 0, 40 times a run, and at its end; so steps to the target are as fine as that.
-What is finished is kept: after Ctrl-C the same command goes on.
+What is finished is kept: after Ctrl-C the same command goes on. Several devices share the members of a sweep.
 
 Source: lecture rows 52-66 (S3:202-355); Schneider et al. 2019, arXiv:1903.05499 (DeepOBS: a log grid, ten fresh seeds); Schmidt et al.
 2021, arXiv:2007.01547 (defaults do about as well as one tuned); Dahl et al. 2023, arXiv:2306.07179 (AlgoPerf: time to a target, profiles).
@@ -28,6 +28,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from benchmarks import workloads
 from benchmarks.optimizer_figures import plot
@@ -158,6 +159,7 @@ def measure(entry: Entry, config: Config, train: Dataset, test: Dataset, target:
             num_steps=steps,
             eval_every=max(1, steps // config.evaluations),
             eval_data=eval_data,
+            mesh=Mesh(np.array(jax.devices()), "members") if len(jax.devices()) > 1 else None,
             label=label,
         ).history
 

@@ -81,8 +81,8 @@ def draw_target(record: Record, quantity: str, label: str) -> Figure:
                 values = getattr(report(Entry(workload, name), record.history, record.meta["targets"][workload], which), quantity)
                 draw_row(ax, values, row + offset, style["color"], filled=which == TUNED)
         ax.set(yticks=range(len(styles)), yticklabels=list(styles), ylim=(len(styles) - 0.5, -0.5), xlabel=label)
-        if any(np.size(line.get_xdata()) for line in ax.lines):
-            ax.set_xscale("log")
+        if any((np.asarray(line.get_xdata()) > 0).any() for line in ax.lines):
+            ax.set_xscale("log", nonpositive="mask")
             scales.plain(ax.xaxis, (1, 2, 5))
     ax = panels[0][1]
     ax.plot([], [], "o", color="0.3", label="tuned rate")
@@ -92,7 +92,7 @@ def draw_target(record: Record, quantity: str, label: str) -> Figure:
 
 
 def draw_row(ax: Axes, values: np.ndarray, row: float, colour: str, *, filled: bool) -> None:
-    reached = values[np.isfinite(values)]
+    reached = values[np.isfinite(values)]  # 0 where the untrained net is there already, which a log axis leaves out
     face = colour if filled else "none"
     ax.plot(reached, np.full(len(reached), row), "o", color=colour, markerfacecolor=face, markersize=4, alpha=0.6)
     median = np.quantile(unreached_last(values), 0.5, method="nearest")

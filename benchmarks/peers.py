@@ -93,8 +93,20 @@ def in_blas_threads(advance: Callable[[int], Any], threads: int | None) -> Calla
     return advance_there
 
 
-def torch_mlp(layers: Layers, learning_rate: float, device: str = "cpu", compiled: bool = False) -> Peer:
-    """`nn.Sequential` under `torch.optim.SGD`; `compiled` puts `torch.compile` over the mean loss, and so over its gradient."""
+TORCH_OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
+    "sgd": ("SGD", {}),
+    "momentum": ("SGD", {"momentum": 0.9}),
+    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
+    "adagrad": ("Adagrad", {"eps": 1e-8}),
+    "rmsprop": ("RMSprop", {"alpha": 0.9, "eps": 1e-8}),
+    "adadelta": ("Adadelta", {"rho": 0.95, "eps": 1e-6}),
+    "adam": ("Adam", {"eps": 1e-8}),
+}
+"""Name in `jaxnn.optimizers` -> class in torch.optim and the settings at which it does the same work."""
+
+
+def torch_mlp(layers: Layers, learning_rate: float, device: str = "cpu", compiled: bool = False, optimizer: str = "sgd") -> Peer:
+    """`nn.Sequential` under `torch.optim`; `compiled` puts `torch.compile` over the mean loss, and so over its gradient."""
     import torch
 
     modules: list[torch.nn.Module] = [torch.nn.Flatten()]
@@ -103,7 +115,8 @@ def torch_mlp(layers: Layers, learning_rate: float, device: str = "cpu", compile
         linear.load_state_dict({"weight": torch.tensor(kernel.T), "bias": torch.tensor(bias)})
         modules += [linear, torch.nn.Sigmoid()]
     model = torch.nn.Sequential(*modules[:-1]).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    name, settings = TORCH_OPTIMIZERS[optimizer]
+    update = getattr(torch.optim, name)(model.parameters(), lr=learning_rate, **settings)
 
     def mean_loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(model(images.float() / 255), labels)
@@ -111,10 +124,10 @@ def torch_mlp(layers: Layers, learning_rate: float, device: str = "cpu", compile
     measured = torch.compile(mean_loss, dynamic=False) if compiled else mean_loss
 
     def step(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        optimizer.zero_grad()
+        update.zero_grad()
         loss = measured(images, labels)
         loss.backward()
-        optimizer.step()
+        update.step()
         return loss.detach()
 
     def now() -> Layers:

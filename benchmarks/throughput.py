@@ -10,7 +10,9 @@ NumPy and PyTorch take their default number of threads or one, whichever is fast
 
 Source: lecture row 158 (S0:160-163), which names speed on CPU and GPU as what a framework is for; row 168 (S1:155-158).
 
-Command: python -m benchmarks.throughput        (3 minutes on two CPU cores; --only mlp_batch10 20 s)
+A group of works such as `optimizer_grid_batch10`, with one for each optimizer, is named by its group too, whose ratio is their median.
+
+Command: python -m benchmarks.throughput        (5 minutes on two CPU cores; --only mlp_batch10 20 s)
 Expected on two CPU cores: 8 times PyTorch eager in mlp_batch10, 2.5 times in mlp_sweep8_batch1000, 0.9 of NumPy or more up to batch 100.
 """
 
@@ -27,10 +29,10 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import peers, scales
+from benchmarks import peers, scales, workloads
 from benchmarks.race import Match, Scores, compete, faster, matmul_rate, ours, peer
 from experiments import command, figures
-from jaxnn import losses
+from jaxnn import losses, optimizers
 from jaxnn.learners import supervised
 from jaxnn.models import MLP, functional
 from jaxnn.record import Comparison, Record, compare
@@ -40,6 +42,8 @@ from jaxnn.types import Batch, Learner, unknown
 BATCHES = (1, 10, 100, 1000)
 FULL_BATCH = 1000
 LEARNING_RATE = 0.1
+GRID_RATES = (0.001, 0.01, 0.1)
+"""What PyTorch trains of a grid; ours has 16 rates between the first and the last."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Config:
 def matches(config: Config, data: Batch) -> list[Match]:
     """All that can be measured. A new net is one entry here."""
     default = (8, 32, 128) if jax.default_backend() == "cpu" else (8, 32, 128, 512, 4096)
-    return [mlp(batch_size, config.models or default, data) for batch_size in BATCHES]
+    mlps = [mlp(batch_size, config.models or default, data) for batch_size in BATCHES]
+    return mlps + [optimizer_grid(name, batch_size, data) for batch_size in (10, 100) for name in peers.TORCH_OPTIMIZERS]
 
 
 def mlp(batch_size: int, sizes: Iterable[int], data: Batch) -> Match:
@@ -85,6 +90,23 @@ def mlp(batch_size: int, sizes: Iterable[int], data: Batch) -> Match:
     works |= {f"mlp_sweep{models}_batch{batch_size}": ours(partial(swept, models), models, models * guess) for models in sizes}
     theirs = {name: peer(partial(start, layers, data, batch_size)) for name, start in PEERS.items()}
     return Match(works, theirs, flops)
+
+
+def optimizer_grid(name: str, batch_size: int, data: Batch) -> Match:
+    """The tuning grid of `benchmarks.optimizer_family`, 16 rates × 3 seeds as one program; PyTorch trains one model after the other."""
+    make_optimizer = optimizers.by_name(name)
+    layers = mlp_layers(mlp_learner(LEARNING_RATE), data)
+    rates = {"learning_rate": np.geomspace(GRID_RATES[0], GRID_RATES[-1], 16)}
+
+    def learner(learning_rate: Any) -> Learner:
+        return workloads.WORKLOADS["sigmoid_30_30"].learner(make_optimizer, learning_rate)
+
+    def swept(num_steps: int) -> Run:
+        return sweep(learner, jax.random.key(0), data, seeds=3, axes=rates, batch_size=batch_size, num_steps=num_steps, label=None)
+
+    flops = mlp_flops(layers, batch_size)
+    theirs = {"torch_eager": peer(partial(start_torch_grid, layers, data, batch_size, name))}
+    return Match({f"optimizer_grid_batch{batch_size}.{name}": ours(swept, 48, 48 * (50e-6 + flops / 60e9))}, theirs, flops)
 
 
 def mlp_learner(learning_rate: float) -> Learner:
@@ -125,6 +147,19 @@ def start_torch(layers: peers.Layers, data: Batch, batch_size: int, *, compiled:
     return peers.in_torch_threads(advance(peers.torch_mlp(layers, LEARNING_RATE, device, compiled), data, batch_size), threads)
 
 
+def start_torch_grid(layers: peers.Layers, data: Batch, batch_size: int, optimizer: str) -> Callable[[int], object]:
+    """A third of the steps at each of three rates, one model after the other, with PyTorch's default number of threads or one."""
+    device = peers.torch_device(jax.default_backend())
+    models = [advance(peers.torch_mlp(layers, rate, device, optimizer=optimizer), data, batch_size) for rate in GRID_RATES]
+
+    def one_after_the_other(num_steps: int) -> None:
+        for number, model in enumerate(models):
+            model((num_steps + number) // len(models))
+
+    threads = faster({number: peers.in_torch_threads(one_after_the_other, number) for number in (peers.torch_default_threads(), 1)})
+    return peers.in_torch_threads(one_after_the_other, threads)
+
+
 def advance(made: peers.Peer, data: Batch, batch_size: int) -> Callable[[int], object]:
     """A peer's `advance(num_steps)`."""
     data = {key: made.put(rows) for key, rows in data.items()}
@@ -154,19 +189,40 @@ def run(config: Config) -> command.Outcome:
             history |= {f"rate/{work}/{who}": scores.rates[name] for who, name in pairs} | {f"flops/{work}": match.flops}
             history |= {f"compile_seconds/{work}/{who}": scores.compile_seconds[name] for who, name in pairs}
             skipped |= {f"{work}/{name}": why for name, why in scores.skipped.items()}
+    comparisons += report_groups(comparisons)
     axes = {key: ("repeat",)[: np.ndim(value)] for key, value in history.items()}
     about = {"data": dataset.source, "skipped": skipped, "peers": versions("numpy", "torch")}
     return command.Outcome(history, axes, comparisons, about)
 
 
 def choose(all_matches: Sequence[Match], only: Sequence[str] | None) -> list[Match]:
-    """The works named, with their peers. Raises `InputError` for a name that is not there."""
+    """The works named, alone or as a group, with their peers. Raises `InputError` for a name that is not there."""
     known = [work for match in all_matches for work in match.works]
+    names = dict.fromkeys(name for work in known for name in (group(work), work))
     for name in only or ():
-        if name not in known:
-            raise unknown("work", name, known)
-    kept = [match._replace(works={n: start for n, start in match.works.items() if n in (only or known)}) for match in all_matches]
+        if name not in names:
+            raise unknown("work", name, names)
+    wanted = {work for work in known if not only or work in only or group(work) in only}
+    kept = [match._replace(works={n: start for n, start in match.works.items() if n in wanted}) for match in all_matches]
     return [match for match in kept if match.works]
+
+
+def group(work: str) -> str:
+    """What several works are measured for together: `optimizer_grid_batch10` of `optimizer_grid_batch10.adam`, else the work itself."""
+    return work.partition(".")[0]
+
+
+def report_groups(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Print the median ratio of each group of works, and return it."""
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for row in comparisons:
+        work, _, name = row.what.partition(" / ")
+        if group(work) != work:
+            ratios.setdefault((group(work), name), []).append(row.median)
+    medians = [compare(f"{work} / {name}, median of {len(values)}", [np.median(values)]) for (work, name), values in ratios.items()]
+    for (work, name), row in zip(ratios, medians, strict=True):
+        print(f"ratio {work} {name} {row.median:.3g}", flush=True)
+    return medians
 
 
 def report(match: Match, scores: Scores, device_rate: float) -> list[Comparison]:

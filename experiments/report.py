@@ -197,12 +197,12 @@ def draw(record: Record, rows: Sequence[Comparison]) -> str:
 
 
 def figures(folder: Path, order: Sequence[str]) -> Iterator[tuple[str, Path, str]]:
-    """Name, file and words of each figure, in the order of its experiment: its SVG, or its PNG where that is missing or too large."""
-    there = {path.stem for path in folder.iterdir() if path.suffix in (".svg", ".png")}
+    """Name, file and words of each figure, in the order of its experiment: its GIF, its SVG, or its PNG where the SVG is too large."""
+    there = {path.stem for path in folder.iterdir() if path.suffix in (".svg", ".png", ".gif")}
     for name in [*(name for name in order if name in there), *sorted(there - set(order))]:
-        svg, png = folder / f"{name}.svg", folder / f"{name}.png"
+        svg, png, gif = (folder / f"{name}.{suffix}" for suffix in ("svg", "png", "gif"))
         small = svg.exists() and (svg.stat().st_size <= LARGEST_SVG or not png.exists())
-        yield name.replace("_", " "), svg if small else png, _words(svg) if svg.exists() else ""
+        yield name.replace("_", " "), gif if gif.exists() else svg if small else png, _words(svg) if svg.exists() else ""
 
 
 def _words(svg: Path) -> str:
@@ -213,7 +213,7 @@ def _words(svg: Path) -> str:
 
 def figure(name: str, path: Path, words: str) -> str:
     """An image, as large as its box, or larger in a box that scrolls where the reader ticks it: no script needed."""
-    kind = "svg+xml" if path.suffix == ".svg" else "png"
+    kind = "svg+xml" if path.suffix == ".svg" else path.suffix.removeprefix(".")
     alt = textwrap.shorten(f"{name}: {words}" if words else name, 600)
     source = f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
     tick = f'<input type="checkbox" aria-label="enlarge {_text(name)}">'

@@ -11,12 +11,14 @@ that is needed to go on from a run, bit for bit (`start`).
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxnn import program
 from jaxnn.program import Alone, Keys, Members, num_examples
@@ -98,6 +100,7 @@ def sweep(
     eval_every: int | None = None,
     eval_data: Batch = None,
     how: Literal["vmap", "map"] = "vmap",
+    mesh: Mesh | None = None,
     start: tuple[int, Any] | None = None,
     label: str | None = "sweep",
 ) -> Run:
@@ -109,6 +112,7 @@ def sweep(
     become one matrix product, and every learning rate sees the same data in the same order.
     A member that diverges is marked in `history.diverged_at` while the others go on.
     `how="map"` runs the members one after the other, for nets that gain nothing from vmap.
+    `mesh` shares the members out over its devices, which need nothing of each other: `Mesh(jax.devices(), "members")`.
     """
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, got {seeds}")
@@ -117,16 +121,41 @@ def sweep(
         raise InputError(f"how must be 'vmap' or 'map', got {how!r}")
     points, lengths = _grid(axes or {})
     by_seed = jax.vmap(lambda seed: jax.random.split(jax.random.fold_in(key, seed), 4), out_axes=1)
-    members = Members(make_learner, over, seeds, math.prod(lengths))
-    task = _task(members, points, Keys(*by_seed(jnp.arange(seeds))), data, batch_size, num_steps, eval_every, eval_data)
+    size = math.prod(lengths)
+    members = _shared_out(Members(make_learner, over, seeds, size), mesh)
+    points = {name: values[_padded(len(values), members.size)] for name, values in points.items()}
+    task = _task(members, points, Keys(*by_seed(jnp.arange(members.seeds))), data, batch_size, num_steps, eval_every, eval_data)
     if start is not None:
         leads = {np.shape(leaf)[: 1 + len(lengths)] for leaf in jax.tree.leaves(start[1])}
         if leads - {(seeds, *lengths)}:
             raise InputError(f"start has a state with the leading axes {leads}, this sweep's are (seeds, *axes) = {(seeds, *lengths)}")
-        start = (start[0], _reshape(start[1], 1 + len(lengths), members.lead))
+        flat = _reshape(start[1], 1 + len(lengths), (seeds, size))
+        start = (start[0], jax.tree.map(lambda x: x[_padded(seeds, members.seeds)][:, _padded(size, members.size)], flat))
     state, history = _drive(task, start, label)
-    train, evaluation, diverged_at = _reshape((history.train, history.evaluation, history.diverged_at), 2, (seeds, *lengths))
-    return Run(_reshape(state, 2, (seeds, *lengths)), history._replace(train=train, evaluation=evaluation, diverged_at=diverged_at))
+
+    def shaped(tree: PyTree) -> PyTree:
+        if mesh is not None:
+            tree = jax.tree.map(lambda x: x[:seeds, :size], tree)
+        return _reshape(tree, 2, (seeds, *lengths))
+
+    train, evaluation, diverged_at = shaped((history.train, history.evaluation, history.diverged_at))
+    return Run(shaped(state), history._replace(train=train, evaluation=evaluation, diverged_at=diverged_at))
+
+
+def _shared_out(members: Members, mesh: Mesh | None) -> Members:
+    """The members over the mesh's devices, by points or by seeds, whichever needs fewer idle copies to come out even."""
+    if mesh is None:
+        return members
+    seeds, size = (math.ceil(count / mesh.size) * mesh.size for count in members.lead)
+    split_seeds = seeds * members.size < members.seeds * size
+    lead = (seeds, members.size) if split_seeds else (members.seeds, size)
+    one_axis = Mesh(mesh.devices.ravel(), "members")
+    return replace(members, seeds=lead[0], size=lead[1], mesh=one_axis, split_seeds=split_seeds)
+
+
+def _padded(count: int, to: int) -> np.ndarray:
+    """The indices 0 … count-1, the last one repeated up to `to` of them."""
+    return np.minimum(np.arange(to), count - 1)
 
 
 class Task(NamedTuple):

@@ -158,6 +158,30 @@ def test_figures_are_the_same_bytes_every_time(tmp_path):
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["figure.png", "figure.svg"]
 
 
+def test_an_animation_is_a_gif_with_all_its_frames_and_the_same_bytes_every_time(tmp_path):
+    from PIL import Image
+
+    frames = np.full((3, 20, 30, 3), 255, np.uint8)
+    for i, frame in enumerate(frames):
+        frame[5:10, 5 * i : 5 * i + 10] = (0, 114, 178)
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "meta.json").write_text("{}")
+        assert save_figures(folder, {"moving": record.Animation(frames, milliseconds=50)}) == [folder / "moving.gif"]
+    content = (tmp_path / "one" / "moving.gif").read_bytes()
+    assert content == (tmp_path / "two" / "moving.gif").read_bytes()
+    assert json.loads((tmp_path / "one" / "meta.json").read_text()) == {"figures": ["moving"]}
+    with Image.open(tmp_path / "one" / "moving.gif") as gif:
+        assert (gif.n_frames, gif.size, gif.info["loop"]) == (3, (30, 20), 0)
+        durations = []
+        for i, frame in enumerate(frames):
+            gif.seek(i)
+            durations.append(gif.info["duration"])
+            np.testing.assert_allclose(np.asarray(gif.convert("RGB"), int), frame, atol=3)
+    assert durations == [50, 50, 2000]
+
+
 def test_compare_leaves_diverged_seeds_out_and_counts_them():
     row = compare("norm", [1.0, np.nan, 3.0, np.inf, 2.0], published=2.0)
     assert (row.median, row.least, row.most, row.seeds, row.diverged) == (2.0, 1.0, 3.0, 5, 2)

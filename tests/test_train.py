@@ -90,6 +90,7 @@ def test_a_full_batch_is_the_data_as_it_stands(batch_size):
 
 
 def test_evaluation_covers_every_row_before_every_nth_step_and_at_the_end(monkeypatch):
+    monkeypatch.setattr(program, "MEMBER_ROWS", 1)
     monkeypatch.setattr(program, "EVALUATION_ROWS", 10)  # 23 rows: two blocks and a rest of three
     run = fit(WITNESS, jax.random.key(0), ROWS, batch_size=5, num_steps=10, eval_every=4, eval_data=ROWS, label=None)
     np.testing.assert_array_equal(run.history.evaluated_at, [0, 4, 8, 10])
@@ -104,6 +105,7 @@ def test_the_last_steps_that_an_integer_counts_end():
 
 
 def test_an_evaluation_has_the_key_of_its_step_and_block(monkeypatch):
+    monkeypatch.setattr(program, "MEMBER_ROWS", 1)
     monkeypatch.setattr(program, "EVALUATION_ROWS", 20)  # blocks of 20 and 3 rows
     learner = WITNESS._replace(evaluate=lambda key, state, batch: {"random": jnp.full(len(batch["row"]), jax.random.uniform(key))})
     run = fit(learner, jax.random.key(8), ROWS, batch_size=5, num_steps=4, eval_every=2, eval_data=ROWS, label=None)
@@ -216,6 +218,37 @@ def test_a_sweep_goes_on_from_a_step(images):
     first = sweep(classifier, key, images, num_steps=4, **settings)
     rest = sweep(classifier, key, images, num_steps=9, start=(4, first.state), **settings)
     jax.tree.map(np.testing.assert_array_equal, rest.state, whole.state)
+
+
+@pytest.mark.parametrize(("seeds", "rates", "how"), [(2, 5, "vmap"), (8, 1, "map")], ids=["5 of 8 points", "8 seeds"])
+def test_devices_share_a_sweep_and_change_nothing(images, seeds, rates, how):
+    key, mesh = jax.random.key(3), jax.sharding.Mesh(np.array(jax.devices()), "members")
+    axes = {"learning_rate": np.geomspace(0.03, 0.3, rates)}
+    settings = {"seeds": seeds, "axes": axes, "batch_size": 10, "eval_every": 4, "eval_data": images, "how": how, "label": None}
+    shared = sweep(classifier, key, images, num_steps=7, mesh=mesh, **settings)
+    alone = sweep(classifier, key, images, num_steps=7, **settings)
+    assert len(jax.tree.leaves(shared.state)[0].sharding.device_set) > 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), shared.state, alone.state)
+    for name in ("train", "evaluation", "diverged_at"):
+        found, expected = getattr(shared.history, name), getattr(alone.history, name)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+    start = (4, sweep(classifier, key, images, num_steps=4, mesh=mesh, **settings).state)
+    rest = sweep(classifier, key, images, num_steps=7, mesh=mesh, start=start, **settings)
+    jax.tree.map(np.testing.assert_array_equal, rest.state, shared.state)
+
+
+def test_devices_send_each_other_nothing(images):
+    """No collective operation in the compiled program of a shared sweep."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), "members")
+    members = program.Members(classifier, program.vmapped, 2, 8, mesh)
+    by_seed = jax.vmap(lambda seed: jax.random.split(jax.random.fold_in(jax.random.key(0), seed), 4), out_axes=1)(jnp.arange(2))
+    keys, points, data = program.Keys(*by_seed), {"learning_rate": jnp.linspace(0.1, 0.8, 8)}, jax.tree.map(jnp.asarray, images)
+    plan = program.plan(members, points, keys, data, 10, 5)
+    state = program.init(members, points, keys, program.first_batch(data, 10))
+    compiled = program.advance.lower(members, plan, points, keys, state, data, jnp.int32(0), jnp.int32(5)).compile().as_text()
+    assert "while" in compiled
+    for operation in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+        assert operation not in compiled
 
 
 def fragile(at):

@@ -3,9 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from benchmarks import peers, throughput
+from jaxnn import losses, optimizers
+from jaxnn.learners import supervised
+from jaxnn.models import MLP, functional
 
 LEARNING_RATE = 0.5
 STEPS = 60
@@ -20,10 +24,10 @@ def data():
     }
 
 
-@pytest.fixture(scope="module")
-def ours(data):
+def our_steps(data, optimizer):
     """Where our training starts, its losses, and where it ends, on the batches that `peers.rows` draws."""
-    net = throughput.mlp_learner(LEARNING_RATE)
+    loss = losses.softmax_cross_entropy_with_integer_labels
+    net = supervised(*functional(MLP((30, 30, 10))), loss, optimizer)
     state = net.init(jax.random.key(0), jax.tree.map(jnp.asarray, data))
     step, taken = jax.jit(net.step), []
     for rows in peers.rows(50, 10, STEPS, np.random.default_rng(2), np.asarray):
@@ -33,14 +37,19 @@ def ours(data):
     return throughput.mlp_layers(net, data), np.array(taken), end
 
 
-def check(peer, data, ours):
+@pytest.fixture(scope="module")
+def ours(data):
+    return our_steps(data, optax.sgd(LEARNING_RATE))
+
+
+def check(peer, data, ours, rtol=1e-4, atol=1e-5):
     _, expected_losses, expected_layers = ours
     placed = {name: peer.put(values) for name, values in data.items()}
     measured = peers.train(peer, placed, 10, STEPS, np.random.default_rng(2))
-    np.testing.assert_allclose(measured, expected_losses, rtol=1e-4)
+    np.testing.assert_allclose(measured, expected_losses, rtol=rtol)
     for layer, expected in zip(peer.layers(), expected_layers, strict=True):
         for values, wanted in zip(layer, expected, strict=True):
-            np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(values, wanted, rtol=rtol, atol=atol)
     assert expected_losses[-5:].mean() < expected_losses[:5].mean()
 
 
@@ -54,6 +63,14 @@ def test_numpy_by_hand_takes_our_steps(data, ours):
 def test_torch_takes_our_steps(data, ours):
     pytest.importorskip("torch")
     check(peers.torch_mlp(ours[0], LEARNING_RATE), data, ours)
+
+
+@pytest.mark.parametrize("name", peers.TORCH_OPTIMIZERS)
+def test_torch_takes_the_steps_of_each_optimizer(data, name):
+    pytest.importorskip("torch")
+    rate = {"adadelta": 1.0, "rmsprop": 1e-3, "adam": 1e-3}.get(name, 0.01)
+    expected = our_steps(data, optimizers.by_name(name)(rate))
+    check(peers.torch_mlp(expected[0], rate, optimizer=name), data, expected, rtol=5e-3, atol=5e-3)  # eps inside the root or outside it
 
 
 def test_full_batch_is_all_data_as_they_stand():

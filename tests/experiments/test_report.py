@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import report
-from jaxnn.record import Comparison, compare, save_figures, save_run
+from jaxnn.record import Animation, Comparison, compare, save_figures, save_run
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" </title><img src=http://example.org/x.png>"
 VOID = {"meta", "link", "img", "input"}
@@ -200,6 +200,16 @@ def test_a_large_svg_gives_way_to_its_png(tmp_path, make, monkeypatch):
     (folder / "loss_curve.png").unlink()
     (image,) = Page(make()).all("img")
     assert image["src"].startswith("data:image/svg+xml;base64,")
+
+
+def test_an_animation_stands_in_its_order_and_moves(tmp_path, make):
+    folder = save(tmp_path / "results")
+    figure = Figure(figsize=(2, 2))
+    save_figures(folder, {"path_moving": Animation(np.zeros((2, 8, 8, 3), np.uint8)), "a_still": figure})
+    moving, still = Page(make()).all("img")
+    assert moving["src"].startswith("data:image/gif;base64,")
+    assert moving["alt"] == "path moving"
+    assert still["src"].startswith("data:image/svg+xml;base64,")
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path, make):

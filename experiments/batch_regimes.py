@@ -1,0 +1,398 @@
+"""One sample, a mini-batch, all samples a step: small batches win by the epoch and by the second, and pay with noise of σ²/m.
+
+The net is [784, 30, 10] with sigmoid units and softmax's cross-entropy, plain gradient descent w ← w - η(1/m)Σ∇E, the same number of
+epochs for all. No single η is fair to all batch sizes m, so every regime runs over one grid of rates and is shown at its own
+best, that of the lowest training loss; the whole grid is drawn too, where the loss is seen to depend on η/m until η is too large for
+any m (Goyal et al. 2017's linear scaling). The loss is that of all training images, evaluated at fixed weights: what a step reports of
+its own batch would oscillate even if the weights stood still. Seconds are those of one net trained alone, without evaluations and without
+compilation.
+
+Gradient noise is E‖g_B - g‖²/‖g‖² of sampled batches B, beside the law of sampling without replacement, (σ²/m)(N - m)/(N - 1)/‖g‖²,
+with σ² from the gradients of single images. The oscillation is the share of steps that raise the loss, and the standard deviation of the
+change from step to step.
+
+Source: lecture rows 38, 39, 52-54 (S1:344-374, S3:206-244), where SGD oscillates, and row 53 writes sum for mean (erratum E17); Robbins
+& Monro 1951, doi:10.1214/aoms/1177729586; Bottou, Curtis, Nocedal 2018, arXiv:1606.04838; Goyal et al. 2017, arXiv:1706.02677; the
+noise scale σ²/‖g‖² of McCandlish et al. 2018, arXiv:1812.06162.
+
+Command: python -m experiments.batch_regimes
+Expected: later.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import command, figures
+from jaxnn import losses
+from jaxnn.learners import supervised
+from jaxnn.learners.supervised import image_and_label
+from jaxnn.measure import GradientNoise, batch_gradient_noise, gradient_noise
+from jaxnn.models import MLP, functional
+from jaxnn.optimizers import sgd
+from jaxnn.record import Comparison, Record, compare
+from jaxnn.train import History, sweep
+from jaxnn.types import Batch, InputError, Learner, PyTree
+
+NET = functional(MLP((30, 10)))
+LOSS = losses.softmax_cross_entropy_with_integer_labels
+TIMED_RUNS = 5
+WEIGHTS = {"start": "fresh weights", "end": "trained weights"}
+
+
+@dataclass(frozen=True)
+class Config:
+    batch_sizes: tuple[int, ...] = (1, 10, 100)
+    """Images a step, m; the full batch is always run beside them."""
+    images: int = 1000
+    """The first so many training images, N, which are all that is trained on."""
+    epochs: int = 20
+    """Passes over the images, for every regime; an epoch's last partial batch is dropped."""
+    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    """The grid of η, for every regime."""
+    same_rate: float = 0.1
+    """One of them, at which the oscillation of all regimes is watched beside that at each one's best."""
+    seeds: int = 4
+    """Seeds 0 … n-1 of each regime and rate."""
+    watch: int = 50
+    """Steps watched one by one, at the start and after the last epoch."""
+    shuffles: int = 50
+    """Shuffled epochs, whose batches measure the gradient noise: at each size all of them, but at most as many as there are images."""
+    digits: command.DigitsFields = field(default_factory=command.Digits)
+    common: command.CommonFields = field(default_factory=command.Common)
+
+    def __post_init__(self) -> None:
+        command.at_least(1, batch_sizes=self.batch_sizes, epochs=self.epochs, seeds=self.seeds, watch=self.watch, shuffles=self.shuffles)
+        command.at_least(2, images=self.images)
+        for rate in self.learning_rates:
+            if not 0 < rate < math.inf:
+                raise InputError(f"--learning-rates must be above 0 and finite, got {rate}")
+        if self.same_rate not in self.learning_rates:
+            raise InputError(f"--same-rate must be one of --learning-rates {self.learning_rates}, got {self.same_rate}")
+        if max(self.batch_sizes, default=1) > self.images:
+            raise InputError(f"--batch-sizes must not exceed --images {self.images}, got {max(self.batch_sizes)}")
+
+
+def regimes(batch_sizes: tuple[int, ...], images: int) -> list[int]:
+    """The batch sizes from small to large, the last one the full batch."""
+    return sorted({*batch_sizes, images})
+
+
+def title(batch_size: int, images: int) -> str:
+    if batch_size == images:
+        return f"full batch {images}"
+    return "one sample" if batch_size == 1 else f"mini-batch {batch_size}"
+
+
+def learner(learning_rate: float) -> Learner:
+    """Gradient descent on the net, whatever the batch."""
+    return supervised(*NET, LOSS, sgd(learning_rate))
+
+
+def mean_loss(params: PyTree, batch: Batch) -> Float[Array, ""]:
+    """(1/m) Σ E, of which all regimes follow the gradient."""
+    x, y = image_and_label(batch)
+    return LOSS(NET.apply({"params": params}, x, train=False, rngs=None)[0], y).mean()
+
+
+def run(config: Config) -> command.Outcome:
+    dataset = command.load_digits(config.digits, f"train[:{config.images}]")
+    data = jax.device_put(dataset.arrays)
+    measured = {m: measure(m, config, data) for m in regimes(config.batch_sizes, config.images)}
+    history = {f"{name}/{m}": values for m, regime in measured.items() for name, values in regime.arrays.items()}
+    trained = min(measured.values(), key=lambda regime: regime.lowest)
+    history |= noise({"start": starts(config.seeds, data), "end": trained.params}, data, config)
+    axes = {name: AXES[name.split("/")[0]] for name in history}
+    about = {"data": dataset.source, "seconds": command.seconds(time for regime in measured.values() for time in regime.times)}
+    return command.Outcome(history, axes, list(compare_all(config, history)), about)
+
+
+AXES = {
+    "loss": ("seed", "learning_rate", "epoch"),
+    "diverged_at": ("seed", "learning_rate"),
+    "epoch_seconds": ("repeat",),
+    "watched_start": ("seed", "same_and_best_rate", "step"),
+    "watched_end": ("seed", "same_and_best_rate", "step"),
+    "noise_batch_size": ("size",),
+    "noise": ("seed", "size"),
+    "signal": ("seed",),
+    "variance": ("seed",),
+}
+
+
+class Measured(NamedTuple):
+    """What is kept of one regime."""
+
+    arrays: dict[str, np.ndarray]
+    lowest: float
+    """The loss after the last epoch at the best rate, the median over seeds."""
+    params: PyTree
+    """The weights then, with the leading axis (seeds,)."""
+    times: list[History]
+
+
+def measure(batch_size: int, config: Config, data: Batch) -> Measured:
+    """Train one regime over the whole grid, time it alone at its best rate, and watch it step by step at that and at the same rate."""
+    # A CPU's cache holds one such net: at batch 1 a member of 28 takes 12 µs a step after the others, and 46 µs beside them.
+    how: Literal["map", "vmap"] = "map" if jax.default_backend() == "cpu" else "vmap"
+    train = partial(sweep, learner, jax.random.key(0), data, batch_size=batch_size, how=how)
+    rates, epoch, name = list(config.learning_rates), config.images // batch_size, title(batch_size, config.images)
+    last = config.epochs * epoch
+    whole = train(
+        seeds=config.seeds,
+        axes={"learning_rate": rates},
+        num_steps=last,
+        eval_every=epoch,
+        eval_data=data,
+        label=f"{name}, {len(rates)} rates",
+    )
+    loss, diverged_at = whole.history.evaluation["loss"], whole.history.diverged_at
+    at = best(loss, diverged_at)
+    alone = [train(seeds=1, axes={"learning_rate": rates[at : at + 1]}, num_steps=last, label=None).history for _ in range(TIMED_RUNS)]
+
+    pair = [rates.index(config.same_rate), at]
+    watch = partial(train, seeds=config.seeds, axes={"learning_rate": [rates[i] for i in pair]}, eval_every=1, eval_data=data)
+    first = watch(num_steps=config.watch, label=f"{name}, the first steps").history
+    state = jax.tree.map(lambda x: x[:, jnp.array(pair)], whole.state)
+    more = watch(start=(last, state), num_steps=last + config.watch, label=f"{name}, the last steps").history
+    arrays = {
+        "loss": loss,
+        "diverged_at": diverged_at,
+        "epoch_seconds": np.array([history.run_seconds for history in alone]) / config.epochs,
+        "watched_start": first.evaluation["loss"],
+        "watched_end": more.evaluation["loss"],
+    }
+    params = jax.tree.map(lambda x: x[:, at], whole.state.variables["params"])
+    return Measured(arrays, float(final_loss(loss, diverged_at)[at]), params, [whole.history, *alone, first, more])
+
+
+def final_loss(loss: np.ndarray, diverged_at: np.ndarray) -> np.ndarray:
+    """The median over seeds of the loss after the last epoch, (rates,); infinite at a rate at which a seed diverged."""
+    finite = np.where(diverged_at < 0, loss[..., -1], np.inf)
+    return np.where((diverged_at < 0).all(0), np.median(finite, 0), np.inf)
+
+
+def best(loss: np.ndarray, diverged_at: np.ndarray) -> int:
+    """The rate of the lowest final loss, by its place in the grid; the lowest rate where all diverge."""
+    return int(np.argmin(final_loss(loss, diverged_at)))
+
+
+def starts(seeds: int, data: Batch) -> PyTree:
+    """The weights that all regimes start from, with the leading axis (seeds,): a step with a rate of 0 leaves them as they are."""
+    still = sweep(learner, jax.random.key(0), data, seeds=seeds, axes={"learning_rate": [0.0]}, num_steps=1, label=None)
+    return jax.tree.map(lambda x: x[:, 0], still.state.variables["params"])
+
+
+def noise(points: Mapping[str, PyTree], data: Batch, config: Config) -> dict[str, np.ndarray]:
+    """E‖g_B - g‖² of sampled batches at each of the weights, and what the law needs: ‖g‖² and σ²."""
+    orders = shuffled(jax.random.split(jax.random.key(1), config.seeds * config.shuffles), config.images)
+    orders = orders.reshape(config.seeds, config.shuffles, config.images)
+    sizes = noise_sizes(config.batch_sizes, config.images)
+    arrays: dict[str, Any] = {"noise_batch_size": sizes}
+    for when, params in points.items():
+        exact = exact_noise(params, data)
+        sampled = [sampled_noise(batches_of(orders, size)[:, : config.images], params, data) for size in sizes]
+        arrays |= {f"noise/{when}": np.stack(sampled, 1), f"signal/{when}": exact.signal, f"variance/{when}": exact.variance}
+    return {name: np.asarray(values) for name, values in arrays.items()}
+
+
+@partial(jax.jit, static_argnums=1)
+def shuffled(keys: PRNGKeyArray, images: int) -> Integer[Array, "keys images"]:
+    """A permutation a key."""
+    return lax.map(lambda key: jax.random.permutation(key, images), keys)
+
+
+def batches_of(orders: Integer[Array, "seeds epochs N"], size: int) -> Integer[Array, "seeds batches m"]:
+    """The batches of all epochs, as training takes them: each is one drawn without replacement."""
+    per_epoch = orders.shape[-1] // size
+    return orders[..., : per_epoch * size].reshape(len(orders), -1, size)
+
+
+@jax.jit
+def exact_noise(params: PyTree, data: Batch) -> GradientNoise:
+    """‖g‖² and σ² at each of the weights (seeds,)."""
+    return lax.map(lambda params: gradient_noise(mean_loss, params, data), params)
+
+
+def noise_sizes(batch_sizes: tuple[int, ...], images: int) -> list[int]:
+    """The regimes' batch sizes, and nine tenths of the images, where the law bends; not the full batch, which has no noise."""
+    return sorted({*batch_sizes, max(1, 9 * images // 10)} - {images})
+
+
+@jax.jit
+def sampled_noise(batches: Integer[Array, "seeds draws m"], params: PyTree, data: Batch) -> Float[Array, "seeds"]:
+    """The mean of ‖g_B - g‖² over batches of these rows of the data, at each of the weights (seeds,)."""
+
+    def of_a_seed(pair: tuple[Array, PyTree]) -> Float[Array, ""]:
+        batches, params = pair
+        full = jax.grad(mean_loss)(params, data)
+        return lax.map(partial(squared_error, params, full, data), batches).mean()
+
+    return lax.map(of_a_seed, (batches, params))
+
+
+def squared_error(params: PyTree, full: PyTree, data: Batch, rows: Integer[Array, "m"]) -> Float[Array, ""]:
+    """‖g_B - g‖² for the batch B of these rows."""
+    gradient = jax.grad(mean_loss)(params, jax.tree.map(lambda x: x[rows], data))
+    return optax.tree.norm(jax.tree.map(jnp.subtract, gradient, full), squared=True)
+
+
+def rising(watched: np.ndarray) -> np.ndarray:
+    """The share of steps that raise the loss, (seeds, rates, steps + 1) -> (seeds, rates); NaN for a member that diverged."""
+    share = (watched[..., 1:] > watched[..., :-1]).mean(-1)
+    return np.where(np.isfinite(watched).all(-1), share, np.nan)
+
+
+def change(watched: np.ndarray) -> np.ndarray:
+    """The standard deviation of the loss's change in a step, over its mean; NaN for a member that diverged."""
+    finite = np.where(np.isfinite(watched).all(-1, keepdims=True), watched, np.nan)
+    return np.diff(finite).std(-1) / finite.mean(-1)
+
+
+def law(history: Mapping[str, np.ndarray], when: str, images: int) -> np.ndarray:
+    """(σ²/m)(N - m)/(N - 1) at the sampled batch sizes, (seeds, sizes)."""
+    columns = [history[f"variance/{when}"] * batch_gradient_noise(1.0, int(m), images) for m in history["noise_batch_size"]]
+    return np.stack(columns, -1)
+
+
+def compare_all(config: Config, history: Mapping[str, np.ndarray]) -> Iterator[Comparison]:
+    """Each regime's loss, time and oscillation at the same rate and at its best; then the noise."""
+    rates, same = config.learning_rates, config.learning_rates.index(config.same_rate)
+    for m in regimes(config.batch_sizes, config.images):
+        name, loss, diverged = title(m, config.images), history[f"loss/{m}"], history[f"diverged_at/{m}"] >= 0
+        pair = {same: 0, best(loss, history[f"diverged_at/{m}"]): 1}
+        for i in pair:
+            yield compare(f"{name}, η = {rates[i]:g}: training loss, epoch {config.epochs}", loss[:, i, -1], diverged=diverged[:, i])
+        yield compare(f"{name}: ms an epoch, one net alone", 1e3 * history[f"epoch_seconds/{m}"])
+        for when, words in {"start": "first", "end": "next"}.items():
+            for i, column in pair.items():
+                watched = history[f"watched_{when}/{m}"][:, column]
+                yield compare(f"{name}, η = {rates[i]:g}: share of the {words} {config.watch} steps that raise the loss", rising(watched))
+        watched = history[f"watched_start/{m}"][:, 0]
+        yield compare(f"{name}, η = {rates[same]:g}: standard deviation of the first changes / loss", change(watched))
+    for when, weights in WEIGHTS.items():
+        ratio = history[f"noise/{when}"] / law(history, when, config.images)
+        yield compare(f"{weights}: gradient noise / the law, mean over batch sizes", ratio.mean(-1))
+        yield compare(f"{weights}: noise scale σ²/‖g‖²", history[f"variance/{when}"] / history[f"signal/{when}"])
+
+
+def plot(record: Record) -> Mapping[str, Figure]:
+    """The loss by the epoch and by the second; by the rate; the noise beside its law; the loss step by step."""
+    return {
+        "loss": draw_loss(record),
+        "learning_rates": draw_rates(record),
+        "gradient_noise": draw_noise(record),
+        "oscillation": draw_oscillation(record),
+    }
+
+
+def recorded(record: Record) -> dict[int, object]:
+    """The batch sizes of a record with their colours."""
+    sizes = regimes(tuple(record.config["batch_sizes"]), record.config["images"])
+    return dict(zip(sizes, figures.ordered(len(sizes)), strict=True))
+
+
+def kept(record: Record, batch_size: int, at: int) -> np.ndarray:
+    """The loss of the seeds that did not diverge at a rate, (seeds, epochs + 1)."""
+    return record.history[f"loss/{batch_size}"][:, at][record.history[f"diverged_at/{batch_size}"][:, at] < 0]
+
+
+def draw_loss(record: Record) -> Figure:
+    """Every regime at its best rate."""
+    images, rates = record.config["images"], record.config["learning_rates"]
+    heading = f"Training loss of [784, 30, 10] on {images:,} digits, every batch size at its best learning rate"
+    figure, axes = figures.panels(1, 2, heading, size=(4.8, 3.9), sharey=True)
+    for m, colour in recorded(record).items():
+        at = best(record.history[f"loss/{m}"], record.history[f"diverged_at/{m}"])
+        losses, label = kept(record, m, at), f"{title(m, images)}, η = {rates[at]:g}"
+        epochs = np.arange(losses.shape[1])
+        seconds = epochs * np.median(record.history[f"epoch_seconds/{m}"])
+        if len(losses):
+            figures.band(axes[0, 0], epochs, losses, colour, label)
+            figures.band(axes[0, 1], seconds[1:], losses[:, 1:], colour, label)
+    axes[0, 0].set(xlabel="epoch", ylabel="training loss")
+    axes[0, 0].locator_params(axis="x", integer=True)
+    axes[0, 1].set(xlabel=f"seconds, one net alone, {record.meta['backend'].upper()}", xscale="log")
+    finish(figure, axes[0, 0])
+    return figure
+
+
+def finish(figure: Figure, ax: Axes) -> None:
+    """A logarithmic loss and one legend below the panels, where something was drawn."""
+    if ax.lines:
+        ax.set_yscale("log")
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+
+
+def draw_rates(record: Record) -> Figure:
+    """The loss after the last epoch against η, and against η/m, where the regimes fall onto one curve."""
+    images, rates, epochs = (record.config[name] for name in ("images", "learning_rates", "epochs"))
+    figure, axes = figures.panels(1, 2, f"Training loss after {epochs} epochs against the learning rate", size=(4.8, 3.9), sharey=True)
+    order = np.argsort(rates)
+    for m, colour in recorded(record).items():
+        drawn = [(rates[i], kept(record, m, i)[:, -1]) for i in order if len(kept(record, m, i))]
+        x, values = np.array([rate for rate, _ in drawn]), [losses for _, losses in drawn]
+        figures.bands(axes[0, 0], x, values, colour, title(m, images))
+        figures.bands(axes[0, 1], x / m, values, colour, title(m, images))
+    for ax, label in zip(axes[0], ("learning rate η", "η / batch size"), strict=True):
+        ax.set(xscale="log", xlabel=label)
+    diverged = np.array([record.history[f"diverged_at/{m}"] >= 0 for m in recorded(record)])
+    if diverged.any():
+        axes[0, 0].text(0.02, 0.03, f"{diverged.sum()} of {diverged.size} diverged", transform=axes[0, 0].transAxes, fontsize=9)
+    axes[0, 0].set_ylabel("training loss")
+    finish(figure, axes[0, 0])
+    return figure
+
+
+def draw_noise(record: Record) -> Figure:
+    """Sampled noise as dots, the law as a line, at fresh and at trained weights: medians over seeds."""
+    history, images = record.history, record.config["images"]
+    figure, axes = figures.panels(1, 1, f"Gradient noise of batches from {images:,} images", size=(6.4, 4.4))
+    ax, towards_both_ends = axes[0, 0], np.geomspace(1, images - 1, 100)
+    sizes = np.unique(np.concatenate([towards_both_ends, images - towards_both_ends]).round())
+    for (when, weights), colour in zip(WEIGHTS.items(), figures.COLOURS, strict=False):
+        signal = history[f"signal/{when}"]
+        scale, sampled = np.median(history[f"variance/{when}"] / signal), np.median(history[f"noise/{when}"] / signal[:, None], 0)
+        if np.isfinite(scale):
+            ax.plot(sizes, [float(scale) * batch_gradient_noise(1.0, int(m), images) for m in sizes], color=colour, linewidth=1.2)
+            ax.plot(history["noise_batch_size"], sampled, "o", color=colour, label=rf"{weights}: $\sigma^2/\|g\|^2$ = {scale:,.0f}")
+    ax.plot([], [], color="0.4", label=r"the law: $\frac{\sigma^2}{m}\,\frac{N-m}{N-1}\,/\,\|g\|^2$")
+    ax.set(xscale="log", yscale="log", xlabel="batch size m", ylabel=r"$E\|g_B-g\|^2 \,/\, \|g\|^2$")
+    ax.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def draw_oscillation(record: Record) -> Figure:
+    """The first steps of seed 0, a panel a regime, all from the same weights."""
+    sizes, images = recorded(record), record.config["images"]
+    heading = f"The loss of all {images:,} images step by step, from the same weights"
+    figure, axes = figures.panels(1, len(sizes), heading, size=(3.2, 3.6), sharey=True)
+    rates, same = record.config["learning_rates"], record.config["same_rate"]
+    for ax, m in zip(axes[0], sizes, strict=True):
+        watched, at = record.history[f"watched_start/{m}"], best(record.history[f"loss/{m}"], record.history[f"diverged_at/{m}"])
+        for column, rate in list(enumerate((same, rates[at])))[: 2 if rates[at] != same else 1]:
+            shares = rising(watched)[:, column]
+            if np.isfinite(watched[0, column]).all():
+                label = f"η = {rate:g}, {np.nanmedian(shares):.0%} of steps rise"
+                ax.plot(watched[0, column], color=figures.COLOURS[column], linewidth=1.1, label=label)
+        ax.set_title(title(m, images), fontsize=10)
+        ax.set(xlabel="step")
+        if ax.lines:
+            ax.legend(frameon=False, fontsize=8, loc="upper right")
+    axes[0, 0].set_ylabel("loss of all images")
+    return figure
+
+
+if __name__ == "__main__":
+    command.main(Config, run, plot)
