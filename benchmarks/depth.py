@@ -197,11 +197,8 @@ def plot(record: Record) -> Mapping[str, Figure]:
     ratio = draw(record, title, "‖δ^last‖ / ‖δ^1‖", "gradient_ratio", 0, "without a gradient")
     title = f"Training time until the test accuracy reaches {target}"
     seconds = draw(record, title, "seconds a model", "seconds_to_target", ..., f"never reach {target}")
-    for figure in (ratio, seconds):
-        if any((np.asarray(line.get_ydata(), float) > 0).any() for ax in figure.axes for line in ax.lines):
-            figure.axes[0].set_yscale("log")
-    if seconds.axes[0].get_yscale() == "log":
-        scales.plain(seconds.axes[0].yaxis, (1, 2, 5))
+    scales.logarithmic(*ratio.axes, y=True, steps=(1,))
+    scales.logarithmic(*seconds.axes, y=True)
     return {"accuracy": accuracy, "gradient_ratio": ratio, "seconds_to_target": seconds, "steps_per_second": draw_speed(record)}
 
 

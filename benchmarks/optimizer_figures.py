@@ -64,8 +64,8 @@ def draw_curves(record: Record) -> Figure:
             ax.fill_between(at, low, high, color=style["color"], alpha=0.13, linewidth=0)
             ax.plot(at, median, linewidth=1.4, label=name, **style)
         ax.axhline(100 * (1 - record.meta["targets"][workload]), color="0.5", linewidth=0.8, linestyle=(0, (1, 2)))
-        ax.set(yscale="log", xlabel="step")
-        scales.plain(ax.yaxis, (1, 2, 5))
+        ax.set(xlabel="step")
+        scales.logarithmic(ax, y=True)
     panels[0][1].set_ylabel("validation error, %")
     legend(figure, panels[0][1])
     return figure
@@ -81,9 +81,7 @@ def draw_target(record: Record, quantity: str, label: str) -> Figure:
                 values = getattr(report(Entry(workload, name), record.history, record.meta["targets"][workload], which), quantity)
                 draw_row(ax, values, row + offset, style["color"], filled=which == TUNED)
         ax.set(yticks=range(len(styles)), yticklabels=list(styles), ylim=(len(styles) - 0.5, -0.5), xlabel=label)
-        if any((np.asarray(line.get_xdata()) > 0).any() for line in ax.lines):
-            ax.set_xscale("log", nonpositive="mask")
-            scales.plain(ax.xaxis, (1, 2, 5))
+        scales.logarithmic(ax, x=True)
     ax = panels[0][1]
     ax.plot([], [], "o", color="0.3", label="tuned rate")
     ax.plot([], [], "o", color="0.3", markerfacecolor="none", label="default rate")
@@ -133,8 +131,8 @@ def draw_steps_by_rate(record: Record) -> Figure:
             ax.plot(rates[reached], median[reached], linewidth=1.4, marker=".", label=name, **style)
             ring = rates == record.history[entry.key("reported_rates")][TUNED]
             ax.plot(rates[reached & ring], median[reached & ring], "o", color=style["color"], markerfacecolor="none", markersize=9)
-        ax.set(xscale="log", yscale="log", xlabel="learning rate")
-        scales.plain(ax.yaxis, (1, 2, 5))
+        ax.set(xscale="log", xlabel="learning rate")
+        scales.logarithmic(ax, y=True)
     panels[0][1].set_ylabel("steps to the target")
     legend(figure, panels[0][1])
     return figure
@@ -162,11 +160,11 @@ def draw_gain(record: Record) -> Figure:
     for workload, ax in panels:
         for name, style in optimizers_of(record).items():
             draw_gain_of(ax, record, Entry(workload, name), style["color"])
-        ends = np.array([[ax.get_xlim()[0], ax.get_ylim()[0]], [ax.get_xlim()[1], ax.get_ylim()[1]]])
-        ax.axline((ends.max(0).min(),) * 2, slope=1, color="0.6", linewidth=0.8)
-        ax.set(xscale="log", yscale="log", xlabel="at the tuned rate, %")
-        for axis in (ax.xaxis, ax.yaxis):
-            scales.plain(axis, (1, 2, 5))
+        ends = np.transpose([ax.get_xlim(), ax.get_ylim()])
+        diagonal = [max(ends[0].max(), 1e-3), ends[1].min()]
+        ax.plot(diagonal, diagonal, color="0.6", linewidth=0.8)
+        ax.set(xlabel="at the tuned rate, %")
+        scales.logarithmic(ax, x=True, y=True)
     panels[0][1].set_ylabel("at the default rate, %")
     legend(figure, panels[0][1])
     return figure

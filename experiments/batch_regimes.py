@@ -1,26 +1,27 @@
-"""One sample, a mini-batch, all samples a step: small batches win by the epoch and by the second, and pay with noise of σ²/m.
+"""One sample, a mini-batch or all samples a step: by the epoch the full batch learns slowest, by the clock a mini-batch fastest.
 
-The net is [784, 30, 10] with sigmoid units and softmax's cross-entropy, plain gradient descent w ← w - η(1/m)Σ∇E, the same number of
-epochs for all. No single η is fair to all batch sizes m, so every regime runs over one grid of rates and is shown at its own
-best, that of the lowest training loss; the whole grid is drawn too, where the loss is seen to depend on η/m until η is too large for
-any m (Goyal et al. 2017's linear scaling). The loss is that of all training images, evaluated at fixed weights: what a step reports of
-its own batch would oscillate even if the weights stood still. Seconds are those of one net trained alone, without evaluations and without
-compilation.
+The net is [784, 30, 10] with sigmoid units and softmax's cross-entropy, under plain gradient descent w ← w - η(1/m)Σ∇E for the same
+number of epochs. No single η is fair to all batch sizes m: every regime runs over one grid of rates and is shown at its own best, that
+of the lowest training loss at the end. The whole grid is drawn too; the loss depends on η/m alone, the linear scaling of Goyal et
+al. 2017, until η is too large. The loss is that of all training images at fixed weights: what a step reports of its own batch
+would oscillate even if the weights stood still. Seconds are those of one net trained alone, without evaluations and compilation.
 
-Gradient noise is E‖g_B - g‖²/‖g‖² of sampled batches B, beside the law of sampling without replacement, (σ²/m)(N - m)/(N - 1)/‖g‖²,
-with σ² from the gradients of single images. The oscillation is the share of steps that raise the loss, and the standard deviation of the
-change from step to step.
+The gradient noise is E‖g_B - g‖²/‖g‖² over the batches B of shuffled epochs, where the weights start and where the regime of the lowest
+loss ends, beside the law of sampling without replacement, (σ²/m)(N - m)/(N - 1)/‖g‖². The oscillation is the share of steps that raise
+the loss, of the first steps and of those after the last epoch: at one small η it is the smaller batches' alone, but at its best η every
+regime has it, the full batch too.
 
-Source: lecture rows 38, 39, 52-54 (S1:344-374, S3:206-244), where SGD oscillates, and row 53 writes sum for mean (erratum E17); Robbins
-& Monro 1951, doi:10.1214/aoms/1177729586; Bottou, Curtis, Nocedal 2018, arXiv:1606.04838; Goyal et al. 2017, arXiv:1706.02677; the
-noise scale σ²/‖g‖² of McCandlish et al. 2018, arXiv:1812.06162.
+Source: lecture rows 38, 39, 52-54 (S1:344-374, S3:206-244), where SGD oscillates and is redundant on similar samples; S3 says epoch for
+iteration and sum for mean (erratum E17). Robbins & Monro 1951, doi:10.1214/aoms/1177729586; Bottou, Curtis, Nocedal 2018, arXiv:1606.04838;
+Goyal et al. 2017, arXiv:1706.02677; the noise scale σ²/‖g‖² of McCandlish et al. 2018, arXiv:1812.06162.
 
-Command: python -m experiments.batch_regimes
-Expected: later.
+Command: python -m experiments.batch_regimes        (1.5 minutes on two CPU cores, half of it compilation)
+Expected: a training loss after 20 epochs of .0034, .0064, .047 and .68 for batches of 1, 10, 100 and 1000, at η = .3, 1, 3 and 3; noise
+within 2 % of the law; σ²/‖g‖² is 36 at the start and 2,000 after training.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -59,7 +60,7 @@ class Config:
     """The first so many training images, N, which are all that is trained on."""
     epochs: int = 20
     """Passes over the images, for every regime; an epoch's last partial batch is dropped."""
-    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    learning_rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     """The grid of η, for every regime."""
     same_rate: float = 0.1
     """One of them, at which the oscillation of all regimes is watched beside that at each one's best."""
@@ -164,7 +165,8 @@ def measure(batch_size: int, config: Config, data: Batch) -> Measured:
     pair = [rates.index(config.same_rate), at]
     watch = partial(train, seeds=config.seeds, axes={"learning_rate": [rates[i] for i in pair]}, eval_every=1, eval_data=data)
     first = watch(num_steps=config.watch, label=f"{name}, the first steps").history
-    state = jax.tree.map(lambda x: x[:, jnp.array(pair)], whole.state)
+    reached = jax.device_get(whole.state)
+    state = jax.tree.map(lambda x: x[:, pair], reached)
     more = watch(start=(last, state), num_steps=last + config.watch, label=f"{name}, the last steps").history
     arrays = {
         "loss": loss,
@@ -173,7 +175,7 @@ def measure(batch_size: int, config: Config, data: Batch) -> Measured:
         "watched_start": first.evaluation["loss"],
         "watched_end": more.evaluation["loss"],
     }
-    params = jax.tree.map(lambda x: x[:, at], whole.state.variables["params"])
+    params = jax.tree.map(lambda x: x[:, at], reached.variables["params"])
     return Measured(arrays, float(final_loss(loss, diverged_at)[at]), params, [whole.history, *alone, first, more])
 
 
@@ -191,18 +193,18 @@ def best(loss: np.ndarray, diverged_at: np.ndarray) -> int:
 def starts(seeds: int, data: Batch) -> PyTree:
     """The weights that all regimes start from, with the leading axis (seeds,): a step with a rate of 0 leaves them as they are."""
     still = sweep(learner, jax.random.key(0), data, seeds=seeds, axes={"learning_rate": [0.0]}, num_steps=1, label=None)
-    return jax.tree.map(lambda x: x[:, 0], still.state.variables["params"])
+    return jax.tree.map(lambda x: x[:, 0], jax.device_get(still.state.variables["params"]))
 
 
 def noise(points: Mapping[str, PyTree], data: Batch, config: Config) -> dict[str, np.ndarray]:
     """E‖g_B - g‖² of sampled batches at each of the weights, and what the law needs: ‖g‖² and σ²."""
-    orders = shuffled(jax.random.split(jax.random.key(1), config.seeds * config.shuffles), config.images)
-    orders = orders.reshape(config.seeds, config.shuffles, config.images)
+    keys = jax.random.split(jax.random.key(1), config.seeds * config.shuffles)
+    orders = np.asarray(shuffled(keys, config.images)).reshape(config.seeds, config.shuffles, config.images)
     sizes = noise_sizes(config.batch_sizes, config.images)
     arrays: dict[str, Any] = {"noise_batch_size": sizes}
     for when, params in points.items():
-        exact = exact_noise(params, data)
-        sampled = [sampled_noise(batches_of(orders, size)[:, : config.images], params, data) for size in sizes]
+        exact, full = exact_noise(params, data)
+        sampled = [sampled_noise(batches_of(orders, size)[:, : config.images], params, full, data) for size in sizes]
         arrays |= {f"noise/{when}": np.stack(sampled, 1), f"signal/{when}": exact.signal, f"variance/{when}": exact.variance}
     return {name: np.asarray(values) for name, values in arrays.items()}
 
@@ -213,16 +215,16 @@ def shuffled(keys: PRNGKeyArray, images: int) -> Integer[Array, "keys images"]:
     return lax.map(lambda key: jax.random.permutation(key, images), keys)
 
 
-def batches_of(orders: Integer[Array, "seeds epochs N"], size: int) -> Integer[Array, "seeds batches m"]:
-    """The batches of all epochs, as training takes them: each is one drawn without replacement."""
+def batches_of(orders: np.ndarray, size: int) -> np.ndarray:
+    """The batches of all epochs, as training takes them, (seeds, epochs, N) -> (seeds, batches, m): each is drawn without replacement."""
     per_epoch = orders.shape[-1] // size
     return orders[..., : per_epoch * size].reshape(len(orders), -1, size)
 
 
 @jax.jit
-def exact_noise(params: PyTree, data: Batch) -> GradientNoise:
-    """‖g‖² and σ² at each of the weights (seeds,)."""
-    return lax.map(lambda params: gradient_noise(mean_loss, params, data), params)
+def exact_noise(params: PyTree, data: Batch) -> tuple[GradientNoise, PyTree]:
+    """‖g‖² and σ², and g itself, at each of the weights (seeds,)."""
+    return lax.map(lambda params: (gradient_noise(mean_loss, params, data), jax.grad(mean_loss)(params, data)), params)
 
 
 def noise_sizes(batch_sizes: tuple[int, ...], images: int) -> list[int]:
@@ -231,15 +233,14 @@ def noise_sizes(batch_sizes: tuple[int, ...], images: int) -> list[int]:
 
 
 @jax.jit
-def sampled_noise(batches: Integer[Array, "seeds draws m"], params: PyTree, data: Batch) -> Float[Array, "seeds"]:
-    """The mean of ‖g_B - g‖² over batches of these rows of the data, at each of the weights (seeds,)."""
+def sampled_noise(batches: Integer[Array, "seeds batches m"], params: PyTree, full: PyTree, data: Batch) -> Float[Array, "seeds"]:
+    """The mean of ‖g_B - g‖² over batches of these rows of the data, at each of the weights with their full gradient g (seeds,)."""
 
-    def of_a_seed(pair: tuple[Array, PyTree]) -> Float[Array, ""]:
-        batches, params = pair
-        full = jax.grad(mean_loss)(params, data)
+    def of_a_seed(arguments: tuple[Array, PyTree, PyTree]) -> Float[Array, ""]:
+        batches, params, full = arguments
         return lax.map(partial(squared_error, params, full, data), batches).mean()
 
-    return lax.map(of_a_seed, (batches, params))
+    return lax.map(of_a_seed, (batches, params, full))
 
 
 def squared_error(params: PyTree, full: PyTree, data: Batch, rows: Integer[Array, "m"]) -> Float[Array, ""]:
@@ -323,15 +324,17 @@ def draw_loss(record: Record) -> Figure:
             figures.band(axes[0, 1], seconds[1:], losses[:, 1:], colour, label)
     axes[0, 0].set(xlabel="epoch", ylabel="training loss")
     axes[0, 0].locator_params(axis="x", integer=True)
-    axes[0, 1].set(xlabel=f"seconds, one net alone, {record.meta['backend'].upper()}", xscale="log")
-    finish(figure, axes[0, 0])
+    axes[0, 1].set(xlabel=f"seconds, one net alone, {record.meta['backend'].upper()}")
+    finish(figure, axes[0, 0], axes[0, 1:])
     return figure
 
 
-def finish(figure: Figure, ax: Axes) -> None:
-    """A logarithmic loss and one legend below the panels, where something was drawn."""
+def finish(figure: Figure, ax: Axes, logarithmic: Iterable[Axes]) -> None:
+    """Logarithmic scales and one legend below the panels, where something was drawn."""
     if ax.lines:
         ax.set_yscale("log")
+        for other in logarithmic:
+            other.set_xscale("log")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
 
 
@@ -346,12 +349,12 @@ def draw_rates(record: Record) -> Figure:
         figures.bands(axes[0, 0], x, values, colour, title(m, images))
         figures.bands(axes[0, 1], x / m, values, colour, title(m, images))
     for ax, label in zip(axes[0], ("learning rate η", "η / batch size"), strict=True):
-        ax.set(xscale="log", xlabel=label)
+        ax.set(xlabel=label)
     diverged = np.array([record.history[f"diverged_at/{m}"] >= 0 for m in recorded(record)])
     if diverged.any():
         axes[0, 0].text(0.02, 0.03, f"{diverged.sum()} of {diverged.size} diverged", transform=axes[0, 0].transAxes, fontsize=9)
     axes[0, 0].set_ylabel("training loss")
-    finish(figure, axes[0, 0])
+    finish(figure, axes[0, 0], axes[0])
     return figure
 
 
@@ -362,13 +365,16 @@ def draw_noise(record: Record) -> Figure:
     ax, towards_both_ends = axes[0, 0], np.geomspace(1, images - 1, 100)
     sizes = np.unique(np.concatenate([towards_both_ends, images - towards_both_ends]).round())
     for (when, weights), colour in zip(WEIGHTS.items(), figures.COLOURS, strict=False):
-        signal = history[f"signal/{when}"]
-        scale, sampled = np.median(history[f"variance/{when}"] / signal), np.median(history[f"noise/{when}"] / signal[:, None], 0)
-        if np.isfinite(scale):
+        signal, variance, sampled = (history[f"{name}/{when}"] for name in ("signal", "variance", "noise"))
+        kept = np.isfinite(sampled).all(-1) & (signal > 0)
+        if kept.any():
+            scale, sampled = np.median(variance[kept] / signal[kept]), np.median(sampled[kept] / signal[kept, None], 0)
             ax.plot(sizes, [float(scale) * batch_gradient_noise(1.0, int(m), images) for m in sizes], color=colour, linewidth=1.2)
             ax.plot(history["noise_batch_size"], sampled, "o", color=colour, label=rf"{weights}: $\sigma^2/\|g\|^2$ = {scale:,.0f}")
+    if ax.lines:
+        ax.set(xscale="log", yscale="log")
     ax.plot([], [], color="0.4", label=r"the law: $\frac{\sigma^2}{m}\,\frac{N-m}{N-1}\,/\,\|g\|^2$")
-    ax.set(xscale="log", yscale="log", xlabel="batch size m", ylabel=r"$E\|g_B-g\|^2 \,/\, \|g\|^2$")
+    ax.set(xlabel="batch size m", ylabel=r"$E\|g_B-g\|^2 \,/\, \|g\|^2$")
     ax.legend(frameon=False, fontsize=9)
     return figure
 

@@ -16,6 +16,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxnn.shuffle import permutation
 from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree
 
 GATHER_BYTES = 32 * 2**20
@@ -233,7 +234,7 @@ def _over_batches(
     at = partial(lax.dynamic_index_in_dim, keepdims=False)
 
     def shuffled(epoch: jax.Array) -> jax.Array:
-        order = jax.random.permutation(jax.random.fold_in(key, epoch), num_examples(data))
+        order = permutation(jax.random.fold_in(key, epoch), num_examples(data))
         past_the_end = jnp.zeros(block * batch_size, order.dtype)  # rows that a block gathers there are never stepped on
         return jnp.concatenate([order[: per_epoch * batch_size], past_the_end])
 
