@@ -98,7 +98,7 @@ def draw_row(ax: Axes, values: np.ndarray, row: float, colour: str, *, filled: b
         ax.plot(median, row, "|", color=colour, markersize=13, markeredgewidth=2)
     if len(reached) < len(values):
         text = f"{len(reached)} of {len(values)}"
-        ax.text(1.0, row, text, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=8, color=colour)
+        ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), ha="left", va="center", fontsize=8, color=colour)
 
 
 def draw_sensitivity(record: Record) -> Figure:
@@ -131,7 +131,7 @@ def draw_steps_by_rate(record: Record) -> Figure:
             ax.plot(rates[reached], median[reached], linewidth=1.4, marker=".", label=name, **style)
             ring = rates == record.history[entry.key("reported_rates")][TUNED]
             ax.plot(rates[reached & ring], median[reached & ring], "o", color=style["color"], markerfacecolor="none", markersize=9)
-        ax.set(xscale="log", xlabel="learning rate")
+        ax.set(xscale="log", xlabel="learning rate", xlim=(rates.min() / 1.5, rates.max() * 1.5))
         scales.logarithmic(ax, y=True)
     panels[0][1].set_ylabel("steps to the target")
     legend(figure, panels[0][1])
@@ -148,7 +148,8 @@ def draw_profile(record: Record) -> Figure:
             share = [(ratios[name] <= tau).mean() if len(ratios[name]) else 0.0 for tau in taus]
             ax.step(taus, share, where="post", linewidth=1.5, label=f"{name}  {score(ratios[name]):.2f}", **style)
         ax.set(xlabel="τ", ylim=(-0.02, 1.02), xlim=(1, PROFILE_TO))
-        ax.set_title(f"{title}; beside each its area", fontsize=10)
+        solved = len(next(iter(ratios.values())))
+        ax.set_title(f"{title}, the {solved} pairs that any solves; beside each its area", fontsize=9)
         ax.legend(fontsize=8, frameon=False)
     axes[0, 0].set_ylabel("share within τ × the quickest's steps")
     return figure
@@ -160,11 +161,11 @@ def draw_gain(record: Record) -> Figure:
     for workload, ax in panels:
         for name, style in optimizers_of(record).items():
             draw_gain_of(ax, record, Entry(workload, name), style["color"])
-        ends = np.transpose([ax.get_xlim(), ax.get_ylim()])
-        diagonal = [max(ends[0].max(), 1e-3), ends[1].min()]
-        ax.plot(diagonal, diagonal, color="0.6", linewidth=0.8)
-        ax.set(xlabel="at the tuned rate, %")
         scales.logarithmic(ax, x=True, y=True)
+        ends = np.array([*ax.get_xlim(), *ax.get_ylim()])
+        same = max(ends.min(), 1e-2), ends.max()
+        ax.plot(same, same, color="0.6", linewidth=0.8)
+        ax.set(xlabel="at the tuned rate, %", xlim=same, ylim=same)
     panels[0][1].set_ylabel("at the default rate, %")
     legend(figure, panels[0][1])
     return figure

@@ -2,7 +2,7 @@
 
 On ½λw² gradient descent multiplies w by 1 - ηλ in every step, w_t = (1 - ηλ)^t w_0: it crawls for ηλ near 0, arrives in one step at 1,
 oscillates above 1, for ever at 2, and diverges beyond. A net is no quadratic. Full-batch descent on digits never raises the loss while
-η is below 2/λ_max, λ_max being the largest eigenvalue of the Hessian at its start; somewhat above, it finds weights of smaller λ_max
+η is below 2/λ_max, λ_max being the largest eigenvalue of the Hessian at its start; somewhat above, it comes to weights of smaller λ_max
 and learns fastest; far above, the loss stays higher than it began. It does not become NaN, as softmax bounds the gradient of the logits.
 
 The decays train on mini-batches, from the same weights on the same batches, each over the same peaks: constant; step_0.5, step_0.2 and
@@ -14,8 +14,8 @@ Source: lecture rows 37, 56, 57 (S1:291-335, S3:246-267), where the step goes al
 et al. 2021, arXiv:2103.00065. Decays: Robbins & Monro 1951, doi:10.1214/aoms/1177729586; Bottou, Curtis, Nocedal 2018, arXiv:1606.04838.
 
 Command: python -m experiments.learning_rates        (a minute on two CPU cores)
-Expected: w as (1 - ηλ)^t; on digits 2/λ_max is 1.0, no step raises the loss up to η = 1.5, some do from 2 or 3 on, and 3 is the best; every
-schedule reaches 90 to 92 % of the test images at its best peak; at three times that peak constant is the worst.
+Expected: w as (1 - ηλ)^t; on digits 2/λ_max is .95, no step raises the loss up to η = 1.5, some do from 2 or 3 on, and 3 is the best; every
+schedule reaches 90 to 91 % of the test images at its best peak; at a peak of 3 the validation loss is .40 constant, .25 to .36 decaying.
 """
 
 import math
@@ -87,8 +87,10 @@ class Config:
     """Steps of each."""
     schedules: tuple[str, ...] = SCHEDULES
     """The decays to compare."""
-    peaks: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0)
+    peaks: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
     """The largest η of each decay."""
+    high_peak: float = 3.0
+    """One of them, too large for most decays, at which all are compared beside each one's best."""
     batch_size: int = 10
     """Images a step, for the decays."""
     decay_steps: int = 2000
@@ -97,7 +99,7 @@ class Config:
     """The first so many training images, which the decays train on."""
     validation_images: int = 1000
     """The next so many, which choose the peak of each decay."""
-    seeds: int = 3
+    seeds: int = 4
     """Seeds 0 … n-1 of each rate, and of each decay and peak."""
     digits: command.DigitsFields = field(default_factory=command.Digits)
     common: command.CommonFields = field(default_factory=command.Common)
@@ -107,6 +109,8 @@ class Config:
         command.at_least(1, decay_images=self.decay_images, validation_images=self.validation_images, seeds=self.seeds)
         command.at_least(2, decay_steps=self.decay_steps)
         above_zero(products=self.products, curvature=(self.curvature,), learning_rates=self.learning_rates, peaks=self.peaks)
+        if self.high_peak not in self.peaks:
+            raise InputError(f"--high-peak must be one of --peaks {self.peaks}, got {self.high_peak}")
         if self.batch_size > self.decay_images:
             raise InputError(f"--batch-size must not exceed --decay-images {self.decay_images}, got {self.batch_size}")
         if not self.schedules:
@@ -291,8 +295,9 @@ def compare_all(config: Config, history: Mapping[str, np.ndarray]) -> Iterator[C
         at = best(validation, lost)
         yield compare(f"{name}, best peak {peaks[at]:g}: validation loss", validation[:, at, -1], diverged=lost[:, at] >= 0)
         yield compare(f"{name}, best peak {peaks[at]:g}: test accuracy", history["test_accuracy"][:, i, at], diverged=lost[:, at] >= 0)
-        if at + 1 < len(peaks):
-            yield compare(f"{name}, next peak {peaks[at + 1]:g}: validation loss", validation[:, at + 1, -1], diverged=lost[:, at + 1] >= 0)
+        high = peaks.index(config.high_peak)
+        if high != at:
+            yield compare(f"{name}, peak {peaks[high]:g}: validation loss", validation[:, high, -1], diverged=lost[:, high] >= 0)
 
 
 def plot(record: Record) -> Mapping[str, Figure]:

@@ -13,8 +13,8 @@ from jaxnn.types import InputError
 from tests import oracles
 
 SMALL = (
-    "--data mnist_5k --images 8 --steps 3 --learning-rates 0.1 1e38 --schedules cosine step_0.5 --peaks 0.3 1e38 --batch-size 4 "
-    "--decay-steps 8 --decay-images 8 --validation-images 6 --seeds 2 --quadratic-steps 5 --products 0.5 2.1"
+    "--data mnist_5k --images 8 --steps 3 --learning-rates 0.1 1e38 --schedules cosine step_0.5 --peaks 0.3 1e38 --high-peak 1e38 "
+    "--batch-size 4 --decay-steps 8 --decay-images 8 --validation-images 6 --seeds 2 --quadratic-steps 5 --products 0.5 2.1"
 ).split()
 
 
@@ -32,7 +32,8 @@ def quick():
 def kept(tmp_path_factory):
     """A run of two rates, two schedules and two peaks, of which the higher overflow."""
     results = tmp_path_factory.mktemp("results")
-    assert command.execute(Config, learning_rates.run, learning_rates.plot, [*SMALL, "--results", str(results)]) == 0
+    one = lambda kept: {"decays": learning_rates.plot(kept)["decays"]}  # noqa: E731 - all are drawn below; to write them takes seconds
+    assert command.execute(Config, learning_rates.run, one, [*SMALL, "--results", str(results)]) == 0
     (folder,) = (results / "learning_rates").iterdir()
     return record.load_run(folder)
 
@@ -103,7 +104,8 @@ def test_rises_by_hand():
 
 def test_a_run_records_everything_and_draws_its_figures(kept):
     history = kept.history
-    assert {path.stem for path in kept.folder.glob("*.svg")} == {"quadratic", "constant_rates", "decays"}
+    assert {path.name for path in kept.folder.glob("*.?[nv]g")} == {"decays.png", "decays.svg"}
+    assert set(learning_rates.plot(kept)) == {"quadratic", "constant_rates", "decays"}
     np.testing.assert_allclose(history["quadratic"], [0.5 ** np.arange(6), (-1.1) ** np.arange(6)], rtol=1e-5)
     np.testing.assert_allclose(history["convergence"], np.abs(1 - learning_rates.PRODUCTS), atol=1e-4)
     assert history["loss"].shape == (2, 2, 4)
@@ -116,6 +118,7 @@ def test_a_run_records_everything_and_draws_its_figures(kept):
     rows = {row.what: row for row in kept.comparisons}
     assert rows["½λw², ηλ = 2.1: w after 5 steps, beside (1 - ηλ)^5"].published == pytest.approx((-1.1) ** 5)
     assert rows["cosine, best peak 0.3: test accuracy"].diverged == 0
+    assert rows["cosine, peak 1e+38: validation loss"].diverged == 2
 
 
 def test_what_overflows_is_marked_and_counted_and_not_drawn(kept):
@@ -138,7 +141,9 @@ def test_a_run_in_which_all_diverge_is_drawn_without_its_lines(kept):
         history[name] = np.full_like(history[name], np.nan)
     for figure in learning_rates.plot(kept._replace(history=history)).values():
         figure.draw_without_rendering()
-    rows = compare_all(Config(products=(0.5, 2.1), learning_rates=(0.1, 1e38), schedules=("cosine",), peaks=(0.3, 1e38), seeds=2), history)
+    rows = compare_all(
+        Config(products=(0.5, 2.1), learning_rates=(0.1, 1e38), schedules=("cosine",), peaks=(0.3, 1e38), high_peak=0.3), history
+    )
     assert {row.diverged for row in rows if "loss" in row.what and "raises" not in row.what} == {2}
 
 
@@ -150,6 +155,7 @@ def test_a_run_in_which_all_diverge_is_drawn_without_its_lines(kept):
         ({"curvature": 0.0}, "--curvature must be above 0 and finite, got 0.0"),
         ({"learning_rates": (0.1, float("nan"))}, "--learning-rates must be above 0 and finite, got 0.1 nan"),
         ({"peaks": (-1.0,)}, "--peaks must be above 0 and finite, got -1.0"),
+        ({"high_peak": 2.0}, "--high-peak must be one of --peaks"),
         ({"products": ()}, "--products must be above 0 and finite, got none"),
         ({"batch_size": 4000}, "--batch-size must not exceed --decay-images 3000, got 4000"),
         ({"schedules": ("cosin",)}, "unknown schedule 'cosin'; did you mean 'cosine'"),
