@@ -154,7 +154,8 @@ def start_torch_grid(layers: peers.Layers, data: Batch, batch_size: int, optimiz
 
     def one_after_the_other(num_steps: int) -> None:
         for number, model in enumerate(models):
-            model((num_steps + number) // len(models))
+            if steps := (num_steps + number) // len(models):
+                model(steps)
 
     threads = faster({number: peers.in_torch_threads(one_after_the_other, number) for number in (peers.torch_default_threads(), 1)})
     return peers.in_torch_threads(one_after_the_other, threads)

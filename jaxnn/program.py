@@ -24,6 +24,8 @@ GATHER_BYTES = 32 * 2**20
 METRICS_BYTES = 32 * 2**20
 """The metrics that a chunk keeps on the device, those of all members of a sweep together."""
 CHUNK_STEPS = 4096
+SMALL_BATCH = 32
+"""Up to so many rows, seeds are run one after the other on a CPU."""
 EVALUATION_ROWS = 4096
 """Rows that are evaluated at once, those of all members of a sweep together."""
 MEMBER_ROWS = 256
@@ -62,7 +64,9 @@ class Members:
 
     make_learner: Callable[..., Learner]
     over: Callable[[Callable, int], Callable]
-    """`vmapped` or `mapped`."""
+    """`vmapped` or `mapped`, the points of the grid."""
+    over_seeds: Callable[[Callable, int], Callable]
+    """The same for the seeds."""
     seeds: int
     size: int
     mesh: Mesh | None = None
@@ -82,11 +86,11 @@ class Members:
 
     @property
     def gathers(self) -> int:
-        return self.here[0] if self.over is vmapped else 1
+        return self.here[0] if self.over_seeds is vmapped else 1
 
     @property
     def at_once(self) -> int:
-        return math.prod(self.here) if self.over is vmapped else 1
+        return math.prod(n for n, over in zip(self.here, (self.over_seeds, self.over), strict=True) if over is vmapped)
 
     def lift(self, function: Callable) -> Callable:
         """f(learner, keys, state) as g(points, keys, states), every result with the leading axes (seeds, size).
@@ -103,7 +107,7 @@ class Members:
             return self.over(member, size)(points, states)
 
         def of_all(points: dict, keys: Keys, states: Any) -> Any:
-            return self.over(lambda keys, states: of_a_seed(points, keys, states), seeds)(keys, states)
+            return self.over_seeds(lambda keys, states: of_a_seed(points, keys, states), seeds)(keys, states)
 
         return self._split(of_all) if self.mesh else of_all
 

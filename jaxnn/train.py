@@ -111,7 +111,8 @@ def sweep(
     with the key `fold_in(key, s)`. The grid points of one seed share its initial key and its batches: their first layers
     become one matrix product, and every learning rate sees the same data in the same order.
     A member that diverges is marked in `history.diverged_at` while the others go on.
-    `how="map"` runs the members one after the other, for nets that gain nothing from vmap.
+    `how="map"` runs the members one after the other, for nets that gain nothing from vmap. On a CPU seeds that train on small
+    batches run so anyway: they share no rows, and the weights of all of them would not stay in its cache.
     `mesh` shares the members out over its devices, which need nothing of each other: `Mesh(jax.devices(), "members")`.
     """
     if seeds < 1:
@@ -122,7 +123,8 @@ def sweep(
     points, lengths = _grid(axes or {})
     by_seed = jax.vmap(lambda seed: jax.random.split(jax.random.fold_in(key, seed), 4), out_axes=1)
     size = math.prod(lengths)
-    members = _shared_out(Members(make_learner, over, seeds, size), mesh)
+    small = jax.default_backend() == "cpu" and batch_size is not None and batch_size <= program.SMALL_BATCH
+    members = _shared_out(Members(make_learner, over, program.mapped if small else over, seeds, size), mesh)
     points = {name: values[_padded(len(values), members.size)] for name, values in points.items()}
     task = _task(members, points, Keys(*by_seed(jnp.arange(members.seeds))), data, batch_size, num_steps, eval_every, eval_data)
     if start is not None:

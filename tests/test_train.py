@@ -124,7 +124,7 @@ def test_what_is_gathered_at_once_is_bounded_over_all_members(monkeypatch, over,
     if over is None:
         members = program.Alone(WITNESS)
     else:
-        members = program.Members(witness, over, seeds, 1)
+        members = program.Members(witness, over, over, seeds, 1)
         keys = program.Keys(*jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(jax.random.split(jax.random.key(0), seeds)))
     plan = program.plan(members, {}, keys, data, 10, 1000)
     own_batches = seeds if over is program.vmapped else 1
@@ -240,7 +240,7 @@ def test_devices_share_a_sweep_and_change_nothing(images, seeds, rates, how):
 def test_devices_send_each_other_nothing(images):
     """No collective operation in the compiled program of a shared sweep."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()), "members")
-    members = program.Members(classifier, program.vmapped, 2, 8, mesh)
+    members = program.Members(classifier, program.vmapped, program.vmapped, 2, 8, mesh)
     by_seed = jax.vmap(lambda seed: jax.random.split(jax.random.fold_in(jax.random.key(0), seed), 4), out_axes=1)(jnp.arange(2))
     keys, points, data = program.Keys(*by_seed), {"learning_rate": jnp.linspace(0.1, 0.8, 8)}, jax.tree.map(jnp.asarray, images)
     plan = program.plan(members, points, keys, data, 10, 5)

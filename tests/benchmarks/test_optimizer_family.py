@@ -8,13 +8,13 @@ import pytest
 from benchmarks import optimizer_family, optimizer_results, pieces, workloads
 from benchmarks.optimizer_results import DEFAULT, TUNED, Entry, choose, profile, result, score
 from experiments import command
-from jaxnn import optimizers
+from jaxnn import activations, optimizers
 from jaxnn.models import MLP
 from jaxnn.record import load_run
 from jaxnn.types import InputError
 
 QUICK = ("--platform", "cpu", "--rates", "2", "--tuning-seeds", "2", "--report-seeds", "3", "--epochs", "4", "--evaluations", "2")
-TINY = workloads.Workload("tiny", MLP((4, 10)), {"random": 0.05}, batch_size=10)
+TINY = workloads.Workload("tiny", MLP((4, 10), activations.relu), {"random": 0.05}, batch_size=10)
 
 
 @pytest.fixture

@@ -62,6 +62,43 @@ def test_torch_eager_starts_and_steps(digits):
     assert np.isfinite(advance(3)).all()
 
 
+def test_torch_trains_a_grid_one_model_after_the_other(digits, monkeypatch):
+    pytest.importorskip("torch")
+    trained, advance = [], throughput.advance
+
+    def counting(made, data, batch_size):
+        model, number = advance(made, data, batch_size), len(trained)
+        trained.append(0)
+
+        def go(num_steps):
+            trained[number] += len(model(num_steps))
+
+        return go
+
+    monkeypatch.setattr(throughput, "advance", counting)
+    monkeypatch.setattr(throughput, "faster", lambda advances: next(iter(advances)))
+    layers = throughput.mlp_layers(throughput.mlp_learner(0.1), digits)
+    grid = throughput.start_torch_grid(layers, digits, 10, "adam")
+    grid(1)
+    grid(7)
+    assert sum(trained) == 8
+    assert min(trained) >= 2
+
+
+def test_a_group_of_works_has_the_median_ratio_of_its_works(capsys):
+    rows = [throughput.compare(f"grid.{name} / torch", [ratio]) for name, ratio in (("a", 3.0), ("b", 9.0), ("c", 4.0))]
+    (median,) = throughput.report_groups([throughput.compare("mlp / torch", [100.0]), *rows])
+    assert capsys.readouterr().out == "ratio grid torch 4\n"
+    assert (median.what, median.median) == ("grid / torch, median of 3", 4.0)
+
+
+def test_a_group_is_chosen_by_its_name_and_so_is_one_of_it():
+    matches = [race.Match({f"grid.{name}": None}, {}, 1.0) for name in "ab"] + [race.Match({"mlp": None}, {}, 1.0)]
+    assert [list(match.works) for match in throughput.choose(matches, ["grid"])] == [["grid.a"], ["grid.b"]]
+    assert [list(match.works) for match in throughput.choose(matches, ["grid.b", "mlp"])] == [["grid.b"], ["mlp"]]
+    assert len(throughput.choose(matches, None)) == 3
+
+
 def test_an_unknown_work_is_named_with_the_nearest(execute, capsys):
     assert execute("--only", "mlp_bach10") == 2
     assert "did you mean 'mlp_batch10'?" in capsys.readouterr().err
