@@ -285,7 +285,7 @@ def draw_table(ax: Axes, names: Sequence[str]) -> None:
     ax.set_title("rate of jaxnn over that of", fontsize=9)
     ax.grid(visible=False)
     ax.spines[["left", "bottom"]].set_visible(False)
-    ax.tick_params(length=0, labelleft=False)
+    ax.tick_params(length=0, labelleft=False, labelsize=8)
 
 
 if __name__ == "__main__":
