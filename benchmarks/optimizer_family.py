@@ -6,11 +6,12 @@ For each workload (`benchmarks.workloads`) and optimizer:
    batches; one vmapped program. The chosen rate is that with the fewest steps until the validation accuracy exceeds the target, as the
    median over seeds; of equals, and where most seeds never reach it, that with the highest best validation accuracy. A rate at which
    any seed diverges is out. Everything else of an optimizer stays at its textbook default.
-2. Report: the chosen rate, and the optimizer's default rate, on fresh seeds. Steps to the target; seconds to it, compilation apart, as
-   a model's share of the sweep that it ran in; the best validation accuracy, and the test accuracy at that moment.
+2. Report: the chosen rate, and the optimizer's default rate, on fresh seeds. Steps to the target; seconds to it, without compilation
+   and with the evaluations, as a model's share of the sweep that it ran in; the best validation accuracy, and the test accuracy at
+   that moment.
 
 The performance profile counts pairs of workload and seed: the share that an optimizer solves within τ times the steps of the quickest.
-The accuracy is measured before step 0, 40 times a run, and at its end; so steps to the target are as fine as that.
+The accuracy is measured before step 0 and up to 40 times a run; steps to the target are as fine as that.
 What is finished is kept: after Ctrl-C the same command goes on. Several devices share the members of a sweep.
 
 Source: lecture rows 52-66 (S3:202-355); Schneider et al. 2019, arXiv:1903.05499 (DeepOBS: a log grid, ten fresh seeds); Schmidt et al.
@@ -18,12 +19,17 @@ Source: lecture rows 52-66 (S3:202-355); Schneider et al. 2019, arXiv:1903.05499
 
 Command: python -m benchmarks.optimizer_family        (5 minutes on two CPU cores, 1.5 GB)
 With the full MNIST: JAXNN_DATA=… python -m benchmarks.optimizer_family --data mnist --workloads sigmoid_30_30 sigmoid_30x6 algoperf_mnist
+Expected on mnist_5k: with two hidden sigmoid layers all seven pass .92 within 130 to 240 steps, Nesterov's first; with six, Adam, Adagrad
+and RMSprop alone leave chance, to .86, .61 and .57 on the test images.
 """
 
+import hashlib
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -62,7 +68,7 @@ class Config:
     epochs: float | None = None
     """None takes the workload's: 20, for relu_256_256 6, for algoperf_mnist 10, which are its 7,813 steps."""
     evaluations: int = 40
-    """Looks at the validation images in a run."""
+    """Looks at the validation images in a run, at most, beside that before step 0."""
     target: float | None = None
     """Validation accuracy to exceed; None takes the workload's for the data set."""
     digits: command.DigitsFields = field(default_factory=command.Digits)
@@ -77,6 +83,9 @@ class Config:
             raise InputError(f"--epochs must be above 0, got {self.epochs}")
         if self.target is not None and not 0 < self.target < 1:
             raise InputError(f"--target must be an accuracy between 0 and 1, got {self.target}")
+        for flag in ("optimizers", "workloads"):
+            if getattr(self, flag) == ():
+                raise InputError(f"--{flag} needs at least one")
         for names, find in ((self.optimizers, optimizers.by_name), (self.workloads, workloads.by_name)):
             for name in names:
                 find(name)
@@ -91,7 +100,7 @@ def run(config: Config) -> command.Outcome:
     targets = {name: config.target or workloads.by_name(name).target(train.source.name) for name in config.workloads}
     entries = [Entry(workload, optimizer) for workload in targets for optimizer in dict.fromkeys(config.optimizers)]
     parts = {entry: part_config(entry, config, targets[entry.workload]) for entry in entries}
-    pieces = Pieces(config.common.results / "optimizer_family" / "unfinished", [train.source, test.source, record.environment()])
+    pieces = Pieces(config.common.results / "optimizer_family" / "unfinished", [train.source, test.source, circumstances()])
     history: dict[str, np.ndarray] = {}
     for number, (entry, part) in enumerate(parts.items(), 1):
         label = f"{entry.optimizer} on {entry.workload} ({number}/{len(entries)})"
@@ -114,6 +123,15 @@ def run(config: Config) -> command.Outcome:
     comparisons = [row for entry in entries for row in compare_entry(entry, history, targets[entry.workload])]
     axes = {entry.key(name): names for entry in entries for name, names in AXES.items()}
     return command.Outcome(history, axes, comparisons, about, recorded=lambda: pieces.clear(parts.values()))
+
+
+def circumstances() -> dict[str, Any]:
+    """Versions, device and precision, and a digest of the code, committed or not."""
+    code = hashlib.sha256()
+    for module in ("jaxnn", "benchmarks"):
+        for path in sorted(Path(__file__).parent.parent.joinpath(module).rglob("*.py")):
+            code.update(path.read_bytes())
+    return {**record.environment(), "commit": code.hexdigest()}
 
 
 def part_config(entry: Entry, config: Config, target: float) -> dict[str, Any]:
@@ -157,7 +175,7 @@ def measure(entry: Entry, config: Config, train: Dataset, test: Dataset, target:
             axes={"learning_rate": rates},
             batch_size=workload.batch_size,
             num_steps=steps,
-            eval_every=max(1, steps // config.evaluations),
+            eval_every=math.ceil(steps / config.evaluations),
             eval_data=eval_data,
             mesh=Mesh(np.array(jax.devices()), "members") if len(jax.devices()) > 1 else None,
             label=label,

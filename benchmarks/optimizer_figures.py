@@ -120,14 +120,14 @@ def draw_sensitivity(record: Record) -> Figure:
 
 
 def draw_steps_by_rate(record: Record) -> Figure:
-    """Median steps to the target against the learning rate, where the median seed reaches it; a ring is the chosen rate."""
+    """Median steps to the target against the learning rate, where most seeds reach it and none diverges; a ring is the chosen one."""
     figure, panels = workload_panels(record, "Sensitivity: median steps to the target against the learning rate; a ring is the chosen rate")
     for workload, ax in panels:
         for name, style in optimizers_of(record).items():
             entry = Entry(workload, name)
             rates, steps = (record.history[entry.key(part)] for part in ("rates", "tuning_steps"))
             median = np.median(unreached_last(steps), 0)
-            reached = np.isfinite(median)
+            reached = np.isfinite(median) & (record.history[entry.key("tuning_diverged_at")] < 0).all(0)
             ax.plot(rates[reached], median[reached], linewidth=1.4, marker=".", label=name, **style)
             ring = rates == record.history[entry.key("reported_rates")][TUNED]
             ax.plot(rates[reached & ring], median[reached & ring], "o", color=style["color"], markerfacecolor="none", markersize=9)

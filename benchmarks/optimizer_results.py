@@ -1,7 +1,7 @@
 """What `benchmarks.optimizer_family` reads off its accuracies: steps to a target, the chosen rate, summary table, performance profile."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -118,7 +118,9 @@ def _cells(entry: Entry, history: History, target: float) -> tuple[str, ...]:
 
 
 def spread(values: np.ndarray, of: Report, form: str) -> str:
-    """Median and quartiles, counting NaN as the worst; how many reached the target where not all did, and how many diverged."""
+    """Median and quartiles: of steps and seconds with those that never reach the target as the slowest, of accuracies without those
+    that diverged. Then how many reached the target, or diverged.
+    """
     if of.diverged == len(values):
         return "all diverged"
     notes = [f"{of.diverged} of {len(values)} diverged"] if of.diverged else []
@@ -179,8 +181,3 @@ def scores(entries: Sequence[Entry], history: History, targets: Mapping[str, flo
     """Each optimizer's profile score, tuned and at its default rate."""
     tuned, default = (profile(entries, history, targets, which) for which in (TUNED, DEFAULT))
     return {name: (score(tuned[name]), score(default[name])) for name in tuned}
-
-
-def finite(values: Any) -> np.ndarray:
-    values = np.asarray(values, float)
-    return values[np.isfinite(values)]

@@ -94,7 +94,7 @@ def execute(config_class: type, run: Callable, plot: Callable, args: Sequence[st
     except Diverged as error:
         return _say(f"error: {error}", 1)
     except KeyboardInterrupt as interrupt:
-        return _say(f"interrupted: {interrupt or 'nothing was recorded'}", 130)
+        return _say(f"interrupted: {str(interrupt) or 'nothing was recorded'}", 130)
     print_table(kept.comparisons)
     print(folder)
     return 0

@@ -111,8 +111,8 @@ def sweep(
     with the key `fold_in(key, s)`. The grid points of one seed share its initial key and its batches: their first layers
     become one matrix product, and every learning rate sees the same data in the same order.
     A member that diverges is marked in `history.diverged_at` while the others go on.
-    `how="map"` runs the members one after the other, for nets that gain nothing from vmap. On a CPU seeds that train on small
-    batches run so anyway: they share no rows, and the weights of all of them would not stay in its cache.
+    `how="map"` runs the members one after the other, for nets that gain nothing from vmap. On a CPU the seeds of large
+    states that train on small batches run so anyway, the points of each at once: all together would fall out of its cache.
     `mesh` shares the members out over its devices, which need nothing of each other: `Mesh(jax.devices(), "members")`.
     """
     if seeds < 1:
@@ -123,10 +123,12 @@ def sweep(
     points, lengths = _grid(axes or {})
     by_seed = jax.vmap(lambda seed: jax.random.split(jax.random.fold_in(key, seed), 4), out_axes=1)
     size = math.prod(lengths)
-    small = jax.default_backend() == "cpu" and batch_size is not None and batch_size <= program.SMALL_BATCH
-    members = _shared_out(Members(make_learner, over, program.mapped if small else over, seeds, size), mesh)
+    members = _shared_out(Members(make_learner, over, over, seeds, size), mesh)
     points = {name: values[_padded(len(values), members.size)] for name, values in points.items()}
-    task = _task(members, points, Keys(*by_seed(jnp.arange(members.seeds))), data, batch_size, num_steps, eval_every, eval_data)
+    keys = Keys(*by_seed(jnp.arange(members.seeds)))
+    if program.prefers_one_seed_at_a_time(members, points, keys, data, batch_size):
+        members = replace(members, over_seeds=program.mapped)
+    task = _task(members, points, keys, data, batch_size, num_steps, eval_every, eval_data)
     if start is not None:
         leads = {np.shape(leaf)[: 1 + len(lengths)] for leaf in jax.tree.leaves(start[1])}
         if leads - {(seeds, *lengths)}:

@@ -11,6 +11,7 @@ import pytest
 from jaxnn import losses, program
 from jaxnn.learners import supervised
 from jaxnn.models import MLP, functional
+from jaxnn.shuffle import permutation
 from jaxnn.train import Diverged, fit, sweep
 from jaxnn.types import InputError, Learner
 
@@ -79,7 +80,7 @@ def test_keys_are_those_that_the_contract_names():
     run = fit(WITNESS, jax.random.key(7), ROWS, batch_size=5, num_steps=9, label=None)
     assert run.state.start == jax.random.uniform(init_key)
     np.testing.assert_array_equal(run.history.train["random"], [jax.random.uniform(jax.random.fold_in(step_key, t)) for t in range(9)])
-    second_epoch = jax.random.permutation(jax.random.fold_in(shuffle_key, 1), 23)[:20]
+    second_epoch = permutation(jax.random.fold_in(shuffle_key, 1), 23)[:20]
     np.testing.assert_array_equal(rows(run)[4:8].ravel(), second_epoch)
 
 
@@ -182,6 +183,27 @@ def test_a_sweep_over_seeds_matches_each_seed_alone(images):
         np.testing.assert_allclose(run.history.train["loss"][seed], alone.history.train["loss"], atol=1e-5)
         np.testing.assert_allclose(run.history.evaluation["loss"][seed], alone.history.evaluation["loss"], atol=1e-5)
         jax.tree.map(lambda many, one, s=seed: np.testing.assert_allclose(many[s], one, atol=1e-5), run.state, alone.state)
+
+
+def test_seeds_one_after_the_other_are_seeds_at_once(images, monkeypatch):
+    settings = {"seeds": 2, "axes": {"learning_rate": [0.1, 0.3]}, "batch_size": 10, "num_steps": 9, "eval_every": 4, "eval_data": images}
+    runs = []
+    for cache_bytes in (2**20, 0):
+        monkeypatch.setattr(program, "CACHE_BYTES", cache_bytes)
+        runs.append(sweep(lambda learning_rate: classifier(learning_rate), jax.random.key(5), images, label=None, **settings))
+    for found, expected in zip(*map(jax.tree.leaves, ([r.state, r.history.train, r.history.evaluation] for r in runs)), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_large_states_on_small_batches_run_one_seed_at_a_time_on_a_cpu(images, monkeypatch):
+    members = program.Members(classifier, program.vmapped, program.vmapped, 2, 1)
+    keys = program.Keys(*jax.vmap(lambda k: jax.random.split(k, 4), out_axes=1)(jax.random.split(jax.random.key(0), 2)))
+    ask = lambda batch_size: program.prefers_one_seed_at_a_time(members, {"learning_rate": jnp.ones(1)}, keys, images, batch_size)  # noqa: E731
+    assert not ask(10)  # a small net stays in the cache
+    monkeypatch.setattr(program, "CACHE_BYTES", 0)
+    assert ask(10)
+    assert not ask(program.SMALL_BATCH + 1)
+    assert not ask(None)
 
 
 @pytest.mark.parametrize("how", ["vmap", "map"])

@@ -81,6 +81,7 @@ def test_an_interrupted_run_keeps_what_is_finished_and_goes_on(execute, capsys, 
     [
         (("--optimizers", "adm"), "did you mean 'adam'?"),
         (("--workloads", "sigmoid_30_31"), "did you mean 'sigmoid_30_30'?"),
+        (("--optimizers",), "--optimizers needs at least one"),
         (("--rates", "0"), "--rates must be at least 1, got 0"),
         (("--low", "-1"), "0 < low ≤ high"),
         (("--high", "nan"), "0 < low ≤ high"),
