@@ -63,9 +63,9 @@ def draw_curves(record: Record) -> Figure:
             low, median, high = np.quantile(errors, [0.25, 0.5, 0.75], axis=0) if len(errors) else np.full((3, len(at)), np.nan)
             ax.fill_between(at, low, high, color=style["color"], alpha=0.13, linewidth=0)
             ax.plot(at, median, linewidth=1.4, label=name, **style)
+        scales.logarithmic(ax, y=True)
         ax.axhline(100 * (1 - record.meta["targets"][workload]), color="0.5", linewidth=0.8, linestyle=(0, (1, 2)))
         ax.set(xlabel="step")
-        scales.logarithmic(ax, y=True)
     panels[0][1].set_ylabel("validation error, %")
     legend(figure, panels[0][1])
     return figure
@@ -113,7 +113,7 @@ def draw_sensitivity(record: Record) -> Figure:
             ax.fill_between(rates[alive], low, high, color=style["color"], alpha=0.13, linewidth=0)
             ax.plot(rates[alive], median, linewidth=1.4, marker=".", label=name, **style)
         ax.axhline(record.meta["targets"][workload], color="0.5", linewidth=0.8, linestyle=(0, (1, 2)))
-        ax.set(xscale="log", xlabel="learning rate")
+        ax.set(xscale="log", xlabel="learning rate", xlim=(rates.min() / 1.5, rates.max() * 1.5))
     panels[0][1].set_ylabel("best validation accuracy")
     legend(figure, panels[0][1])
     return figure
