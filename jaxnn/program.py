@@ -145,19 +145,25 @@ def plan(members: Alone | Members, points: dict, keys: Keys, data: Batch, batch_
     """As many steps a chunk as METRICS_BYTES holds, as many a block as GATHER_BYTES, and an epoch in equal blocks."""
     example = first_batch(data, batch_size)
 
-    def metrics_of_a_step(learner: Learner, keys: Keys, _: None) -> Metrics:
-        before = learner.init(keys.init, example)
-        after, metrics = learner.step(keys.step, before, example)
-        _check_contract(before, after, metrics)
-        return metrics
-
-    bytes_a_step = _bytes(jax.eval_shape(members.lift(metrics_of_a_step), points, keys, None))
+    bytes_a_step = _bytes(check_step(members, points, keys, example))
     capacity = max(1, min(eval_every, CHUNK_STEPS, METRICS_BYTES // max(1, bytes_a_step)))
     if batch_size is None or batch_size == num_examples(data):
         return Plan(None, capacity, 0)
     per_epoch = num_examples(data) // batch_size
     block = max(1, min(per_epoch, capacity, GATHER_BYTES // max(1, _bytes(example) * members.gathers)))
     return Plan(batch_size, capacity, math.ceil(per_epoch / math.ceil(per_epoch / block)))
+
+
+def check_step(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> PyTree:
+    """The shapes of a step's metrics, nothing computed. Raises `InputError` for a step that breaks the learner's contract."""
+
+    def metrics_of_a_step(learner: Learner, keys: Keys, _: None) -> Metrics:
+        before = learner.init(keys.init, example)
+        after, metrics = learner.step(keys.step, before, example)
+        _check_contract(before, after, metrics)
+        return metrics
+
+    return jax.eval_shape(members.lift(metrics_of_a_step), points, keys, None)
 
 
 def _check_contract(before: Any, after: Any, metrics: Any) -> None:
@@ -173,7 +179,7 @@ def _check_contract(before: Any, after: Any, metrics: Any) -> None:
         raise InputError(f"the metrics of a step must be a flat dict of arrays, got {metrics}")
 
 
-# The three compiled programs. Static arguments are compared by identity: the same learner compiles once in a process.
+# The compiled programs. Static arguments are compared by identity: the same learner compiles once in a process.
 
 
 def init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
@@ -209,6 +215,12 @@ def advance(
     members: Alone | Members, plan: Plan, points: dict, keys: Keys, state: Any, data: Batch, begin: jax.Array, end: jax.Array
 ) -> tuple[Any, Metrics]:
     return members.lift(lambda learner, keys, state: _chunk(learner, plan, keys, state, data, begin, end))(points, keys, state)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def one_step(learner: Learner, keys: Keys, state: Any, batch: Batch, t: jax.Array) -> tuple[Any, Metrics]:
+    """Step t alone, on a batch that the host brings."""
+    return learner.step(jax.random.fold_in(keys.step, t), state, batch)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxnn.leaves import named, rebuilt
 from jaxnn.types import InputError, PyTree
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Record(NamedTuple):
         path = self.folder / "state.npz"
         if not path.exists():
             raise InputError(f"{path}: this run kept no state")
-        return _restore(path, like)
+        return rebuilt(like, read_arrays(path), path)
 
 
 def compare(what: str, values: Any, published: float | None = None, *, diverged: Any = None) -> Comparison:
@@ -124,9 +124,7 @@ def save_run(
     files: dict[str, str | bytes] = {"config.json": text, "meta.json": json.dumps(meta, indent=2), "history.csv": _csv(arrays, axes)}
     files["history.npz"] = npz_bytes(arrays)
     if state is not None:
-        files["state.npz"] = npz_bytes(
-            {jax.tree_util.keystr(path): _data(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-        )
+        files["state.npz"] = npz_bytes(named(state))
     name = f"{now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     try:
         return _publish(Path(results) / experiment, name, files)
@@ -274,15 +272,6 @@ def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _data(leaf: Any) -> Any:
-    """A leaf as NumPy can keep it: of a random key, its bits."""
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Named arrays of an npz file. Raises `InputError` for a broken one."""
     content = path.read_bytes()
@@ -291,23 +280,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return dict(file)
     except (EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:  # TypeError: one array and no archive
         raise InputError(f"{path.name} ({len(content)} bytes) is broken: {error}") from error
-
-
-def _restore(path: Path, like: PyTree) -> PyTree:
-    kept = read_arrays(path)
-
-    def leaf(at: Any, template: Any) -> np.ndarray | jax.Array:
-        name = jax.tree_util.keystr(at)
-        if name not in kept:
-            raise InputError(f"{path} holds no {name}; it holds {', '.join(sorted(kept))}")
-        wanted = jax.eval_shape(_data, template)
-        if kept[name].shape != wanted.shape or kept[name].dtype != wanted.dtype:
-            raise InputError(f"{path}: {name} is {kept[name].dtype}{kept[name].shape}, wanted {wanted.dtype}{wanted.shape}")
-        if _is_key(template):
-            return jax.random.wrap_key_data(jnp.asarray(kept[name]), impl=jax.random.key_impl(jnp.empty((), template.dtype)))
-        return kept[name]
-
-    return jax.tree_util.tree_map_with_path(leaf, like)
 
 
 def _csv(history: Mapping[str, np.ndarray], axes: Mapping[str, tuple[str, ...]]) -> str:

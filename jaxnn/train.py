@@ -9,11 +9,10 @@ that is needed to go on from a run, bit for bit (`start`).
 """
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,41 +20,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxnn import program
+from jaxnn.checkpoint import Checkpoints, sha256
+from jaxnn.feed import Feed
+from jaxnn.leaves import named
+from jaxnn.loop import Diverged, EarlyStopping, History, Run, Task, describe_divergence, drive
 from jaxnn.program import Alone, Keys, Members, num_examples
-from jaxnn.progress import progress
 from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree
 
-CHUNK_SECONDS = 0.5
-
-
-class History(NamedTuple):
-    """What a run measured. In a sweep every array but `evaluated_at` starts with the axes (seeds, *lengths of `axes`)."""
-
-    train: dict[str, np.ndarray]
-    """The metrics of each step, (steps, ...)."""
-    evaluation: dict[str, np.ndarray]
-    """Means over `eval_data`, (evaluations, ...)."""
-    evaluated_at: np.ndarray
-    """The step before which each evaluation was made, (evaluations,)."""
-    diverged_at: np.ndarray
-    """The first step whose metrics, or the evaluation before it, are NaN or infinite; -1 where there is none."""
-    compile_seconds: float
-    run_seconds: float
-
-
-class Run(NamedTuple):
-    """What `fit` and `sweep` return."""
-
-    state: Any
-    history: History
-
-
-class Diverged(ArithmeticError):
-    """A metric became NaN or infinite. `run` holds state and history up to the end of the chunk in which it did."""
-
-    def __init__(self, message: str, run: Run):
-        super().__init__(message)
-        self.run = run
+__all__ = ["Checkpoints", "Diverged", "EarlyStopping", "History", "Run", "fit", "fit_stream", "sweep"]
 
 
 def fit(
@@ -68,6 +40,8 @@ def fit(
     eval_every: int | None = None,
     eval_data: Batch = None,
     start: tuple[int, Any] | None = None,
+    checkpoint: Checkpoints | None = None,
+    stop: EarlyStopping | None = None,
     label: str | None = "fit",
 ) -> Run:
     """Run a learner up to step `num_steps`; return its final state and its history.
@@ -76,15 +50,55 @@ def fit(
     batch dropped; `batch_size=None` takes all of it, as it stands, in every step. `data=None` serves a learner that makes
     its own. `eval_data` is evaluated before every `eval_every`-th step (None: the first) and at the end.
     `start=(t, state)` goes on before step t: with the same key the result is bit-equal to an unbroken run.
+    `checkpoint` saves the run as it goes, and goes on from what an earlier, broken call with the same arguments saved, bit for
+    bit; SIGINT and SIGTERM then finish the chunk and save before they end the run with `jaxnn.interrupt.Interrupted`.
+    A larger `num_steps` than that call's goes further. `stop` ends a run whose evaluations no longer improve.
     `label` names the progress bar; None shows none.
 
-    Raises `InputError` for sizes that do not fit and `Diverged` when a metric is no longer finite.
+    Raises `InputError` for sizes that do not fit, `Diverged` when a metric is no longer finite, and
+    `jaxnn.checkpoint.CheckpointError` for checkpoints of another run and for those of which none verifies.
     """
-    keys = Keys(*jax.random.split(key, 4))
-    task = _task(Alone(learner), {}, keys, data, batch_size, num_steps, eval_every, eval_data)
-    run = _drive(task, start, label)
+    task = _task(Alone(learner), {}, Keys(*jax.random.split(key, 4)), data, batch_size, num_steps, eval_every, eval_data)
+    identity = partial(_identity, "fit", key, data, eval_data, batch_size=batch_size, eval_every=eval_every)
+    return _alone(task._replace(identity=identity), start, label, checkpoint, stop)
+
+
+def fit_stream(
+    learner: Learner,
+    key: jax.Array,
+    batches: Iterable[Batch],
+    *,
+    num_steps: int,
+    eval_every: int | None = None,
+    eval_data: Batch = None,
+    mesh: Mesh | None = None,
+    checkpoint: Checkpoints | None = None,
+    stop: EarlyStopping | None = None,
+    label: str | None = "fit_stream",
+) -> Run:
+    """`fit` for data that do not fit on the device: step t takes the t-th batch of `batches`, as `jaxnn.data.stream` gives them.
+
+    While the device computes a step the host fetches the next batch. `history.waited_seconds` says for how long it waited.
+    For a `checkpoint`, `batches` must have `position()` and `seek(position)`: then a resumed run sees the batches that an
+    unbroken one would have seen. `mesh` shares each batch out over its devices.
+
+    Raises as `fit` does, and `InputError` where the stream ends before step `num_steps`.
+    """
+    _check(None, None, num_steps, num_steps if eval_every is None else eval_every)
+    if checkpoint is not None and not (hasattr(batches, "position") and hasattr(batches, "seek")):
+        raise InputError("checkpoint needs batches that have position() and seek(position), as those of jaxnn.data.stream")
+    task = _stream_task(learner, Keys(*jax.random.split(key, 4)), batches, num_steps, eval_every, eval_data, mesh)
+    identity = partial(_identity, "fit_stream", key, None, eval_data, eval_every=eval_every, stream=getattr(batches, "identity", None))
+    return _alone(task._replace(identity=identity), None, label, checkpoint, stop)
+
+
+def _alone(task: Task, start: tuple[int, Any] | None, label: str | None, checkpoint: Checkpoints | None, stop: EarlyStopping | None) -> Run:
+    """Drive a task of one learner. Raises `Diverged`."""
+    if stop is not None and task.evaluate is None:
+        raise InputError("stop needs eval_data: it judges the evaluations")
+    run = drive(task, start, label, checkpoint, stop)
     if run.history.diverged_at >= 0:
-        raise Diverged(_describe_divergence(run.history, start[0] if start else 0), run)
+        raise Diverged(describe_divergence(run.history), run)
     return run
 
 
@@ -102,6 +116,7 @@ def sweep(
     how: Literal["vmap", "map"] = "vmap",
     mesh: Mesh | None = None,
     start: tuple[int, Any] | None = None,
+    checkpoint: Checkpoints | None = None,
     label: str | None = "sweep",
 ) -> Run:
     """`fit` for the seeds 0 … n-1 and the full grid of numeric `axes`, as one compiled program.
@@ -114,6 +129,7 @@ def sweep(
     `how="map"` runs the members one after the other, for nets that gain nothing from vmap. On a CPU the seeds of large
     states that train on small batches run so anyway, the points of each at once: all together would fall out of its cache.
     `mesh` shares the members out over its devices, which need nothing of each other: `Mesh(jax.devices(), "members")`.
+    `checkpoint` is as in `fit`; a sweep may go on with another number of devices than it was saved with.
     """
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, got {seeds}")
@@ -133,17 +149,27 @@ def sweep(
         leads = {np.shape(leaf)[: 1 + len(lengths)] for leaf in jax.tree.leaves(start[1])}
         if leads - {(seeds, *lengths)}:
             raise InputError(f"start has a state with the leading axes {leads}, this sweep's are (seeds, *axes) = {(seeds, *lengths)}")
-        flat = _reshape(start[1], 1 + len(lengths), (seeds, size))
-        start = (start[0], jax.tree.map(lambda x: x[_padded(seeds, members.seeds)][:, _padded(size, members.size)], flat))
-    state, history = _drive(task, start, label)
+        start = (start[0], _pad_members(members.lead, _reshape(start[1], 1 + len(lengths), (seeds, size))))
+    pad, trim = partial(_pad_members, members.lead), partial(_trim_members, (seeds, size))
+    over_what = {"seeds": seeds, "axes": {name: np.asarray(values).tolist() for name, values in (axes or {}).items()}}
+    identity = partial(_identity, "sweep", key, data, eval_data, batch_size=batch_size, eval_every=eval_every, **over_what)
+    state, history = drive(task._replace(pad=pad, trim=trim, identity=identity), start, label, checkpoint)
 
     def shaped(tree: PyTree) -> PyTree:
-        if mesh is not None:
-            tree = jax.tree.map(lambda x: x[:seeds, :size], tree)
-        return _reshape(tree, 2, (seeds, *lengths))
+        return _reshape(trim(tree), 2, (seeds, *lengths))
 
     train, evaluation, diverged_at = shaped((history.train, history.evaluation, history.diverged_at))
     return Run(shaped(state), history._replace(train=train, evaluation=evaluation, diverged_at=diverged_at))
+
+
+def _trim_members(lead: tuple[int, ...], tree: PyTree) -> PyTree:
+    """Without the idle copies that fill the last device."""
+    return jax.tree.map(lambda x: x if x.shape[:2] == lead else x[: lead[0], : lead[1]], tree)
+
+
+def _pad_members(lead: tuple[int, ...], tree: PyTree) -> PyTree:
+    """The last seed and the last point repeated up to `lead`."""
+    return jax.tree.map(lambda x: x[_padded(x.shape[0], lead[0])][:, _padded(x.shape[1], lead[1])] if x.shape[:2] != lead else x, tree)
 
 
 def _shared_out(members: Members, mesh: Mesh | None) -> Members:
@@ -160,22 +186,6 @@ def _shared_out(members: Members, mesh: Mesh | None) -> Members:
 def _padded(count: int, to: int) -> np.ndarray:
     """The indices 0 … count-1, the last one repeated up to `to` of them."""
     return np.minimum(np.arange(to), count - 1)
-
-
-class Task(NamedTuple):
-    """A run as the host sees it: three functions of concrete states and step numbers."""
-
-    init: Callable[[], Any]
-    shapes: Callable[[], Any]
-    """What `init` gives, as shapes and dtypes."""
-    advance: Callable[[Any, int, int], tuple[Any, Metrics]]
-    evaluate: Callable[[Any, int], Metrics] | None
-    num_steps: int
-    eval_every: int
-    capacity: int
-    """Steps that one call of `advance` may take."""
-    lead: tuple[int, ...]
-    """The leading axes of state and metrics: none for one learner, (seeds, size) for a sweep."""
 
 
 def _task(
@@ -206,76 +216,61 @@ def _task(
     return Task(init, shapes, advance, None if eval_data is None else evaluate, num_steps, eval_every, plan.capacity, members.lead)
 
 
-def _drive(task: Task, start: tuple[int, Any] | None, label: str | None) -> Run:
-    """The host's turn between chunks: evaluate, look for what is not finite, show progress.
+def _stream_task(
+    learner: Learner,
+    keys: Keys,
+    batches: Iterable[Batch],
+    num_steps: int,
+    eval_every: int | None,
+    eval_data: Batch,
+    mesh: Mesh | None,
+) -> Task:
+    """Steps that are started one by one: little beside the reading of their batches."""
+    if eval_data is not None:
+        _check_rows("eval_data", eval_data)
+    alone, feed, eval_data = Alone(learner), Feed(batches, mesh), jax.device_put(eval_data)
+    program.check_step(alone, {}, keys, feed.first)
 
-    A caller of a Task with no members (`lead == ()`) gets the run back as soon as it diverged.
-    """
-    began = time.perf_counter()
-    step, state = (0, task.init()) if start is None else (start[0], _copied(start[1], task.shapes()))
-    if not 0 <= step <= task.num_steps:
-        raise InputError(f"start is at step {step}, outside 0 … num_steps = {task.num_steps}")
-    state, metrics = task.advance(state, step, step)  # no step at all: it compiles
-    pieces = [_rows(metrics, task.lead, 0)]
-    if task.evaluate:
-        jax.block_until_ready(task.evaluate(state, step))
-    compiled = time.perf_counter()
-    diverged_at, evaluated_at, evaluations, length = np.full(task.lead, -1), [], [], 1
-    with progress(label, task.num_steps, step) as show:
-        while True:
-            if task.evaluate and (step % task.eval_every == 0 or step == task.num_steps):
-                evaluations.append(jax.device_get(task.evaluate(state, step)))
-                evaluated_at.append(step)
-                bad = np.any([~np.isfinite(value) for value in evaluations[-1].values()], axis=0)
-                diverged_at = np.where((diverged_at < 0) & bad, step, diverged_at)
-            if step == task.num_steps or (task.lead == () and diverged_at >= 0):
-                break
-            end = min(step + length, task.num_steps, (step // task.eval_every + 1) * task.eval_every)
-            tick = time.perf_counter()
-            state, metrics = task.advance(state, step, end)
-            pieces.append(_rows(metrics, task.lead, end - step))
-            length = max(1, min(task.capacity, int((end - step) * CHUNK_SECONDS / (time.perf_counter() - tick))))
-            bad = _first_not_finite(pieces[-1], task.lead)
-            diverged_at = np.where((diverged_at < 0) & (bad >= 0), step + bad, diverged_at)
-            show(end, {name: np.median(rows[..., -1]) for name, rows in pieces[-1].items() if rows.ndim == len(task.lead) + 1})
-            step = end
-    train = {name: np.concatenate([piece[name] for piece in pieces], len(task.lead)) for name in pieces[0]}
-    evaluation = jax.tree.map(lambda *values: np.stack(values, len(task.lead)), *evaluations) if evaluations else {}
-    seconds = compiled - began, time.perf_counter() - compiled
-    return Run(state, History(train, evaluation, np.array(evaluated_at, int), diverged_at, *seconds))
+    def advance(state: Any, begin: int, end: int) -> tuple[Any, Metrics]:
+        if begin == end:
+            return state, _stacked([program.one_step(learner, keys, jax.tree.map(jnp.copy, state), feed.first, jnp.int32(begin))[1]])
+        rows: list[Metrics] = []
+        for t in range(begin, end):
+            jax.block_until_ready(rows[-2:-1])  # two steps under way, no queue of batches on the device
+            state, metrics = program.one_step(learner, keys, state, feed.next(t), jnp.int32(t))
+            rows.append(metrics)
+        return state, _stacked(rows)
 
+    def evaluate(state: Any, step: int) -> Metrics:
+        return program.evaluate(alone, {}, keys, state, eval_data, jnp.int32(step))
 
-def _copied(state: Any, like: Any) -> Any:
-    """The caller's state, so that his own is not donated. Raises `InputError` where it is not that of this learner."""
-    trees = [str(jax.tree.structure(tree)) for tree in (state, like)]
-    if trees[0] != trees[1]:
-        raise InputError(f"start has a state of the tree {trees[0]}, this learner's is {trees[1]}")
-    for (path, leaf), own in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(like), strict=True):
-        if jnp.shape(leaf) != own.shape or jnp.result_type(leaf) != own.dtype:
-            kinds = f"{jnp.result_type(leaf)}{jnp.shape(leaf)}, this learner's is {own.dtype}{own.shape}"
-            raise InputError(f"start has a state whose leaf {jax.tree_util.keystr(path)} is {kinds}")
-    return jax.tree.map(jnp.array, state)
+    init, shapes = (partial(function, alone, {}, keys, feed.first) for function in (program.init, program.init_shapes))
+    return Task(
+        init,
+        shapes,
+        advance,
+        None if eval_data is None else evaluate,
+        num_steps,
+        num_steps if eval_every is None else eval_every,
+        program.CHUNK_STEPS,
+        position=feed.position,
+        seek=feed.seek,
+        waited=lambda: feed.waited,
+        batch_size=num_examples(feed.first),
+    )
 
 
-def _rows(metrics: Metrics, lead: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
-    return {name: np.asarray(rows)[(slice(None),) * len(lead) + (slice(count),)].copy() for name, rows in metrics.items()}
+def _stacked(rows: list[Metrics]) -> Any:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _first_not_finite(metrics: dict[str, np.ndarray], lead: tuple[int, ...]) -> np.ndarray:
-    """The first step with a NaN or Inf in any metric, -1 if none, for every member."""
-    bad = [~np.isfinite(rows).all(axis=tuple(range(len(lead) + 1, rows.ndim))) for rows in metrics.values()]
-    any_bad = np.any(bad, axis=0)
-    return np.where(any_bad.any(-1), any_bad.argmax(-1), -1)
+def _identity(call: str, key: jax.Array, data: Batch, eval_data: Batch, **arguments: Any) -> dict[str, Any]:
+    """What makes a run this one and no other, as JSON knows it: the call, its key, and the sha256 of its data."""
+    return {"call": call, "key": _digests(key), "data": _digests(data), "eval_data": _digests(eval_data), **arguments}
 
 
-def _describe_divergence(history: History, first: int) -> str:
-    at = int(history.diverged_at)
-    values = {name: rows[at - first] for name, rows in history.train.items() if at - first < len(rows)}
-    if at in history.evaluated_at:
-        values |= {f"evaluated {name}": rows[list(history.evaluated_at).index(at)] for name, rows in history.evaluation.items()}
-    values = {name: value for name, value in values.items() if not np.isfinite(value).all()}
-    found = ", ".join(f"{name} is {value}" for name, value in values.items())
-    return f"diverged at step {at}: {found}. Try a lower learning rate or clipped gradients. The error's `run` holds the history."
+def _digests(tree: PyTree) -> dict[str, str]:
+    return {name: f"{x.dtype}{np.shape(x)} sha256 {sha256(x).hex()[:16]}" for name, x in named(tree).items()}
 
 
 def _check(data: Batch, batch_size: int | None, num_steps: int, eval_every: int) -> None:

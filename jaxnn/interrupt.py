@@ -1,0 +1,50 @@
+"""Ctrl-C and SIGTERM as a request: finish the chunk, save, then stop. A second Ctrl-C stops at once."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that was asked to stop, and what it kept. `signal` is the number of the signal that asked."""
+
+    def __init__(self, message: str, signal: int = signal.SIGINT):
+        super().__init__(message)
+        self.signal = signal
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal, as a shell has it: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signal
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], int]]:
+    """Yield a function that gives the signal which asked to stop, 0 where none did.
+
+    Inside, the first SIGINT or SIGTERM is only remembered. A second SIGINT, or any other signal, does what it does outside.
+    In a thread that is not the main one signals cannot be caught: there the function always gives 0. A signal that the process
+    ignores, as a job in the background of a shell ignores SIGINT, stays ignored.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt("stopped at once")
+        asked.append(number)
+
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield lambda: asked[0] if asked else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

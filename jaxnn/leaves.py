@@ -1,0 +1,58 @@
+"""The leaves of a state as named NumPy arrays and back: what is kept of a state in a file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.types import InputError, PyTree
+
+
+def named(tree: PyTree) -> dict[str, Any]:
+    """Every leaf by its path in the tree; of a random key, its bits.
+
+    >>> import numpy as np
+    >>> named({"w": [np.ones(2), np.zeros(3)]}).keys()
+    dict_keys(["['w'][0]", "['w'][1]"])
+    """
+    return {jax.tree_util.keystr(path): bits(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def bits(leaf: Any) -> Any:
+    """A leaf as NumPy can keep it: of a random key, its bits."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def rebuilt(like: PyTree, kept: Mapping[str, np.ndarray], where: Any) -> PyTree:
+    """The tree of `like` (arrays, or what `jax.eval_shape` gives) with the leaves that `named` gave.
+
+    A leaf of `like` that names a sharding is placed by it. Raises `InputError`, which begins with `where`, for a leaf that
+    is not there, one too many, and one of another shape or dtype.
+    """
+    wanted = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    for name in wanted:
+        if name not in kept:
+            raise InputError(f"{where} holds no {name}; it holds {', '.join(sorted(kept)) or 'nothing'}")
+    for name in kept:
+        if name not in wanted:
+            raise InputError(
+                f"{where} holds {name}, which the state wanted here has not; that has {', '.join(sorted(wanted)) or 'nothing'}"
+            )
+    leaves = [_leaf(name, kept[name], template, where) for name, template in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _leaf(name: str, array: np.ndarray, template: Any, where: Any) -> np.ndarray | jax.Array:
+    wanted = jax.eval_shape(bits, template)
+    if array.shape != wanted.shape or array.dtype != wanted.dtype:
+        raise InputError(f"{where}: {name} is {array.dtype}{array.shape}, wanted {wanted.dtype}{wanted.shape}")
+    if _is_key(template):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(jnp.empty((), template.dtype)))
+    sharding = template.sharding if isinstance(template, jax.ShapeDtypeStruct) else None
+    return array if sharding is None else jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
