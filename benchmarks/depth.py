@@ -31,6 +31,7 @@ from matplotlib.ticker import NullLocator
 
 from benchmarks import scales
 from experiments import command, figures
+from experiments.unfinished import NOTHING, Keep
 from jaxnn import activations, initializers, losses
 from jaxnn.learners import supervised
 from jaxnn.measure import layer_gradient_norms
@@ -110,7 +111,7 @@ def make_learner(net: Net, config: Config) -> Callable[[jax.Array], Learner]:
     return learner
 
 
-def run(config: Config) -> command.Outcome:
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     train, test = (command.load_digits(config.digits, split) for split in ("train", "test"))
     history: dict[str, np.ndarray] = {}
     axes: dict[str, tuple[str, ...]] = {}
@@ -128,6 +129,7 @@ def run(config: Config) -> command.Outcome:
             num_steps=config.steps,
             eval_every=config.eval_every,
             eval_data=test.arrays,
+            checkpoint=keep.checkpoint(f"{net.activation} {net.depth}"),
             label=f"{net.activation}, {net.depth} hidden ({number}/{len(all_nets)})",
         ).history
         times.append(measured)

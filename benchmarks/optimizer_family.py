@@ -23,13 +23,11 @@ Expected on mnist_5k: with two hidden sigmoid layers all seven pass .92 within 1
 and RMSprop alone leave chance, to .86, .61 and .57 on the test images.
 """
 
-import hashlib
 import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -39,10 +37,10 @@ from jax.sharding import Mesh
 from benchmarks import workloads
 from benchmarks.optimizer_figures import plot
 from benchmarks.optimizer_results import Entry, choose, compare_entry, in_a_line, result, summary
-from benchmarks.pieces import Pieces
 from benchmarks.workloads import Budget, Workload
 from experiments import command
-from jaxnn import optimizers, record
+from experiments.unfinished import NOTHING, Keep
+from jaxnn import optimizers
 from jaxnn.data import Dataset
 from jaxnn.optimizers import SEVEN, Optimizer
 from jaxnn.train import History, sweep
@@ -95,22 +93,17 @@ class Config:
         return workload.budget._replace(**{name: value for name, value in own.items() if value is not None})
 
 
-def run(config: Config) -> command.Outcome:
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     train, test = (command.load_digits(config.digits, part) for part in ("train", "test"))
     targets = {name: config.target or workloads.by_name(name).target(train.source.name) for name in config.workloads}
     entries = [Entry(workload, optimizer) for workload in targets for optimizer in dict.fromkeys(config.optimizers)]
-    parts = {entry: part_config(entry, config, targets[entry.workload]) for entry in entries}
-    pieces = Pieces(config.common.results / "optimizer_family" / "unfinished", [train.source, test.source, circumstances()])
     history: dict[str, np.ndarray] = {}
-    for number, (entry, part) in enumerate(parts.items(), 1):
+    for number, entry in enumerate(entries, 1):
         label = f"{entry.optimizer} on {entry.workload} ({number}/{len(entries)})"
-        try:
-            found, was_there = pieces.get_or_make(part, partial(measure, entry, config, train, test, targets[entry.workload], label))
-        except KeyboardInterrupt as interrupt:
-            message = f"{number - 1} of {len(entries)} optimizers and workloads are finished and kept; the same command goes on from there"
-            raise command.Interrupted(message) from interrupt
+        found = keep.part(label, partial(measure, entry, config, train, test, targets[entry.workload], label, keep))
+        keep.forget(f"{label}, tuning", f"{label}, report")
         history |= {entry.key(name): values for name, values in found.items()}
-        print(f"{label}: {in_a_line(entry, history, targets)}{' (kept from before)' if was_there else ''}", flush=True)
+        print(f"{label}: {in_a_line(entry, history, targets)}", flush=True)
     print(summary(entries, history, targets), flush=True)
     about = {
         "data": train.source,
@@ -122,22 +115,7 @@ def run(config: Config) -> command.Outcome:
     }
     comparisons = [row for entry in entries for row in compare_entry(entry, history, targets[entry.workload])]
     axes = {entry.key(name): names for entry in entries for name, names in AXES.items()}
-    return command.Outcome(history, axes, comparisons, about, recorded=lambda: pieces.clear(parts.values()))
-
-
-def circumstances() -> dict[str, Any]:
-    """Versions, device and precision, and a digest of the code, committed or not."""
-    code = hashlib.sha256()
-    for module in ("jaxnn", "benchmarks"):
-        for path in sorted(Path(__file__).parent.parent.joinpath(module).rglob("*.py")):
-            code.update(path.read_bytes())
-    return {**record.environment(), "commit": code.hexdigest()}
-
-
-def part_config(entry: Entry, config: Config, target: float) -> dict[str, Any]:
-    """All numbers that one part of the run depends on."""
-    numbers = {name: getattr(config, name) for name in ("low", "high", "evaluations")}
-    return {**entry._asdict(), **config.budget(workloads.by_name(entry.workload))._asdict(), **numbers, "target": target}
+    return command.Outcome(history, axes, comparisons, about)
 
 
 AXES = {
@@ -156,7 +134,9 @@ AXES = {
 }
 
 
-def measure(entry: Entry, config: Config, train: Dataset, test: Dataset, target: float, label: str) -> dict[str, np.ndarray]:
+def measure(
+    entry: Entry, config: Config, train: Dataset, test: Dataset, target: float, label: str, keep: Keep = NOTHING
+) -> dict[str, np.ndarray]:
     """Tune one optimizer on one workload, and report it on fresh seeds."""
     workload, make_optimizer = workloads.by_name(entry.workload), optimizers.by_name(entry.optimizer)
     budget, (data, validation) = config.budget(workload), workloads.split(train.arrays)
@@ -178,6 +158,7 @@ def measure(entry: Entry, config: Config, train: Dataset, test: Dataset, target:
             eval_every=math.ceil(steps / config.evaluations),
             eval_data=eval_data,
             mesh=Mesh(np.array(jax.devices()), "members") if len(jax.devices()) > 1 else None,
+            checkpoint=keep.checkpoint(label),
             label=label,
         ).history
 

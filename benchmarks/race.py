@@ -45,6 +45,20 @@ class Scores(NamedTuple):
     skipped: dict[str, str]
     """Why a peer did not run."""
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As named arrays, to be kept in a file."""
+        return {f"{field}/{name}": np.array(value) for field, by_name in self._asdict().items() for name, value in by_name.items()}
+
+    @staticmethod
+    def of(arrays: Mapping[str, np.ndarray]) -> "Scores":
+        """What `arrays()` came from."""
+        kept: dict[str, dict[str, np.ndarray]] = {field: {} for field in Scores._fields}
+        for key, values in arrays.items():
+            field, _, name = key.partition("/")
+            kept[field][name] = values
+        seconds = {name: float(value) for name, value in kept["compile_seconds"].items()}
+        return Scores(kept["rates"], seconds, {name: str(why) for name, why in kept["skipped"].items()})
+
 
 def compete(match: Match, seconds: float, repeats: int) -> Scores:
     """Start all, then time all in turns, so that a busy machine is busy for everyone. A peer that does not start is skipped."""

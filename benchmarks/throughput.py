@@ -35,6 +35,7 @@ from matplotlib.figure import Figure
 from benchmarks import peers, scales, workloads
 from benchmarks.race import Match, Scores, compete, faster, matmul_rate, ours, peer
 from experiments import command, figures
+from experiments.unfinished import NOTHING, Keep
 from jaxnn import losses, optimizers
 from jaxnn.learners import supervised
 from jaxnn.models import MLP, functional
@@ -177,16 +178,17 @@ PEERS: dict[str, Callable[..., Callable[[int], object]]] = {
 }
 
 
-def run(config: Config) -> command.Outcome:
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     dataset = command.load_digits(config.digits, "train")
     chosen = choose(matches(config, dataset.arrays), config.only)
-    device_rate = matmul_rate()
+    device_rate = float(keep.part("matmul", lambda: {"rate": np.array(matmul_rate())})["rate"])
     print(f"matmul {device_rate / 1e9:.4g} GFLOP/s", flush=True)
     history: dict[str, Any] = {"matmul_rate": device_rate}
     skipped: dict[str, str] = {}
     comparisons: list[Comparison] = []
     for match in chosen:
-        scores = compete(match, config.seconds, config.repeats)
+        part = " ".join(match.works)
+        scores = Scores.of(keep.part(part, partial(race_of, match, config)))
         comparisons += report(match, scores, device_rate)
         for work in match.works:
             pairs = [("jaxnn", work), *((name, name) for name in match.peers if name in scores.rates)]
@@ -197,6 +199,10 @@ def run(config: Config) -> command.Outcome:
     axes = {key: ("repeat",)[: np.ndim(value)] for key, value in history.items()}
     about = {"data": dataset.source, "skipped": skipped, "peers": versions("numpy", "torch")}
     return command.Outcome(history, axes, comparisons, about)
+
+
+def race_of(match: Match, config: Config) -> dict[str, np.ndarray]:
+    return compete(match, config.seconds, config.repeats).arrays()
 
 
 def choose(all_matches: Sequence[Match], only: Sequence[str] | None) -> list[Match]:

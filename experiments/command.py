@@ -7,9 +7,13 @@ table, and prints the record's folder as its last line. A caller's mistake is on
 import inspect
 import math
 import shlex
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,8 +21,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 import tyro
 
+from experiments import unfinished
+from experiments.unfinished import Keep
 from jaxnn import data, record
+from jaxnn.checkpoint import CheckpointWarning
 from jaxnn.data.locate import cache_root
+from jaxnn.interrupt import Interrupted
+from jaxnn.manifest import difference
 from jaxnn.record import Comparison, Record
 from jaxnn.train import Diverged, History
 from jaxnn.types import InputError
@@ -32,6 +41,19 @@ class Common:
     """Folder that takes the record."""
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """Where to compute; auto takes the fastest device there is."""
+    checkpoint_every: Literal["auto", "never"] | float = "auto"
+    """Seconds between checkpoints; 0 saves after every compiled chunk, auto after 30 or when 20 times what one costs have gone by."""
+    resume: str | None = None
+    """Go on with this unfinished run, with its own config: its folder, or auto for the newest of this config, if there is one."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.checkpoint_every, float) and not 0 <= self.checkpoint_every < math.inf:
+            raise InputError(f"--checkpoint-every must be seconds from 0, auto or never, got {self.checkpoint_every}")
+
+    @property
+    def every(self) -> float | None:
+        """What `jaxnn.checkpoint.Checkpoints` takes."""
+        return None if isinstance(self.checkpoint_every, str) else self.checkpoint_every
 
 
 @dataclass(frozen=True)
@@ -60,53 +82,153 @@ class Outcome(NamedTuple):
     about: Mapping[str, Any] = {}
     """What else belongs in meta.json: data source, seconds."""
     state: Any = None
-    recorded: Callable[[], None] = lambda: None
-    """Called once the record is written."""
+    """The learner's, to be kept in the record."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in a run that has kept something: says what, and how to go on."""
+Run = Callable[[Any, Keep], Outcome]
+"""`run(config, keep)`: `keep` is where it keeps its parts and its checkpoints."""
+Plot = Callable[[Record], Mapping[str, Any]]
 
 
-def main(config_class: type, run: Callable[[Any], Outcome], plot: Callable[[Record], Mapping[str, Any]]) -> None:
+def main(config_class: type, run: Run, plot: Plot) -> None:
     """Run one experiment from the command line, and exit."""
     sys.exit(execute(config_class, run, plot, sys.argv[1:]))
 
 
-def execute(config_class: type, run: Callable, plot: Callable, args: Sequence[str]) -> int:
-    """`main` without the exit: 0, 2 for a caller's mistake, 1 for a run that diverged, 130 for Ctrl-C."""
+def execute(config_class: type, run: Run, plot: Plot, args: Sequence[str]) -> int:
+    """`main` without the exit: 0; 2 for a caller's mistake, 1 for a run that diverged, 130 for Ctrl-C, 143 for SIGTERM."""
     path = Path(inspect.getfile(run))
     module, doc = f"{path.parent.name}.{path.stem}", inspect.getdoc(inspect.getmodule(run)) or ""
-    try:
-        config: Any = tyro.cli(config_class, args=list(args), description=doc, prog=f"python -m {module}")
-        use_platform(config.common.platform)
-        record.check_writable(config.common.results)
-        began = time.perf_counter()
-        outcome = run(config)
-        about = {"claim": doc.splitlines()[0], "command": _command(module, args), **outcome.about}
-        about["seconds"] = {**about.get("seconds", {}), "total": round(time.perf_counter() - began, 2)}
-        folder = save(config, path.stem, outcome, about)
-        kept = record.load_run(folder)
-        record.save_figures(folder, plot(kept))
-        outcome.recorded()
-    except InputError as error:
-        return _say(f"error: {error}", 2)
-    except Diverged as error:
-        return _say(f"error: {error}", 1)
-    except KeyboardInterrupt as interrupt:
-        return _say(f"interrupted: {str(interrupt) or 'nothing was recorded'}", 130)
+    keep = unfinished.NOTHING
+    with _said_in_words(), _sigterm_as_interrupt():
+        try:
+            config, resumed = parse(config_class, args, doc, module)
+            use_platform(config.common.platform)
+            record.check_writable(config.common.results)
+            keep = _keep(config, path.stem, resumed, _command(module, args))
+            with unfinished.locked_for_this_process(keep):
+                kept = _run_and_record(
+                    config, run, plot, keep, path.stem, {"claim": doc.splitlines()[0], "command": _command(module, args)}
+                )
+            unfinished.remove(keep)
+        except InputError as error:
+            return _say(f"error: {error}{_how_to_go_on(keep, module)}", 2)
+        except Diverged as error:
+            return _say(f"error: {error}{_how_to_go_on(keep, module)}", 1)
+        except KeyboardInterrupt as interrupt:
+            code = interrupt.exit_code if isinstance(interrupt, Interrupted) else 130
+            return _say(f"interrupted{_how_to_go_on(keep, module) or ': nothing was recorded'}", code)
     print_table(kept.comparisons)
-    print(folder)
+    print(kept.folder)
     return 0
 
 
+def _run_and_record(config: Any, run: Run, plot: Plot, keep: Keep, experiment: str, about: Mapping[str, Any]) -> Record:
+    """The record of a run, drawn."""
+    began = time.perf_counter()
+    outcome = run(config, keep)
+    about = {**about, **outcome.about}
+    if keep.folder:  # a run that goes on has the command line of its beginning
+        begun = unfinished.read(keep.folder)
+        about |= {"command": begun["command"]} | ({"environments": begun["environments"]} if len(begun["environments"]) > 1 else {})
+    about["seconds"] = {**about.get("seconds", {}), "total": round(time.perf_counter() - began, 2)}
+    folder = save(config, experiment, outcome, about)
+    kept = record.load_run(folder)
+    record.save_figures(folder, plot(kept))
+    return kept
+
+
+def parse(config_class: type, args: Sequence[str], doc: str, module: str) -> tuple[Any, Path | None]:
+    """The config, and the folder of the unfinished run that it is of, where it goes on with one."""
+
+    def by_tyro(**default: Any) -> Any:
+        return tyro.cli(config_class, args=list(args), description=doc, prog=f"python -m {module}", **default)
+
+    config: Any = by_tyro()
+    if config.common.resume is None:
+        return config, None
+    experiment = module.rpartition(".")[2]
+    if config.common.resume == "auto":
+        found = unfinished.of_config(config.common.results, experiment, plain(config))
+        return config, found[-1] if found else None
+    folder = Path(config.common.resume)
+    run = unfinished.read(folder)
+    if run["experiment"] != experiment:
+        raise InputError(f"--resume {folder}: is a run of {run['experiment']}, not of {experiment}")
+    saved = dict(run["config"])
+    common = Common(results=folder.absolute().parents[2], platform=saved.pop("platform"))
+    config = by_tyro(default=unfinished.from_plain(config_class, saved, common=common))
+    if changed := difference(run["config"], plain(config)):
+        raise InputError(f"--resume {folder}: another config was asked for than the run's own. Leave these flags out:\n{changed}")
+    return config, folder
+
+
+def _keep(config: Any, experiment: str, resumed: Path | None, line: str) -> Keep:
+    """Where the run keeps its work: in the folder of the run that it goes on with, or in a new one."""
+    common: Common = config.common
+    if resumed is not None:
+        return unfinished.go_on(resumed, common.every)
+    if common.checkpoint_every == "never":
+        return unfinished.NOTHING
+    if common.resume is None and (others := unfinished.of_config(common.results, experiment, plain(config))):
+        print(f"an unfinished run of this config stands in {others[-1]}; --resume auto would go on with it", file=sys.stderr)
+    return unfinished.begin(common.results, experiment, plain(config), line, common.every)
+
+
+def _how_to_go_on(keep: Keep, module: str) -> str:
+    """What to say of a run that ended too early; a folder without anything kept is removed."""
+    if keep.is_empty:
+        unfinished.remove(keep)
+        return ""
+    return f"\nWhat is finished is kept. Go on with: {shlex.join(['python', '-m', module, '--resume', str(keep.folder)])}"
+
+
+@contextmanager
+def _said_in_words() -> Iterator[None]:
+    """Warnings about checkpoints as lines for people, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CheckpointWarning)
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, CheckpointWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                shown(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the run as Ctrl-C does, with the exit code 143; inside `fit` and `sweep` both wait for the chunk's end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise Interrupted("", number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The config as a record has it: where a run is kept, and how often, is not what was run."""
+    own = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "common"}
+    return record.plain({**own, "platform": config.common.platform})
+
+
 def save(config: Any, experiment: str, outcome: Outcome, about: Mapping[str, Any]) -> Path:
-    """Record an outcome. The folder of the results is where a run is kept, not what was run: the record leaves it out."""
-    plain = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "common"} | {"platform": config.common.platform}
+    """Record an outcome."""
     return record.save_run(
         config.common.results,
         experiment,
-        plain,
+        plain(config),
         outcome.history,
         axes=outcome.axes,
         comparisons=outcome.comparisons,
@@ -179,12 +301,13 @@ def _row(c: Comparison) -> tuple[str, ...]:
 
 
 def _command(module: str, args: Sequence[str]) -> str:
-    """The command line, without the folder of the results."""
+    """The command line, without where the run is kept and how often."""
     kept, skip = [], False
     for arg in args:
-        if not skip and arg != "--results" and not arg.startswith("--results="):
+        flag = arg.partition("=")[0].replace("_", "-") in ("--results", "--resume", "--checkpoint-every")
+        if not skip and not flag:
             kept.append(arg)
-        skip = arg == "--results"
+        skip = flag and "=" not in arg
     return shlex.join(["python", "-m", module, *kept])
 
 

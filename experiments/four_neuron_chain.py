@@ -26,6 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import command, figures
+from experiments.unfinished import NOTHING, Keep
 from jaxnn.activations import sigmoid
 from jaxnn.record import Record, compare
 
@@ -96,7 +97,7 @@ def bias_gradients_by_autodiff(chain: Chain, x: float, target: float) -> Float[A
     return jax.grad(cost)(chain.biases)
 
 
-def run(config: Config) -> command.Outcome:
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     named = {name: make(config.x) for name, make in CHAINS.items()}
     weights, biases = jax.random.uniform(jax.random.key(0), (2, config.draws, 4), minval=-1, maxval=1)
     gradients = jnp.abs(jax.vmap(lambda w, b: bias_gradients(Chain(w, b), config.x, config.target))(weights, biases))

@@ -43,6 +43,7 @@ from matplotlib.figure import Figure
 
 from experiments import command
 from experiments.surfaces import FLOOR, SURFACES, Surface, animate, draw_rates, draw_surface
+from experiments.unfinished import NOTHING, Keep
 from jaxnn import optimizers
 from jaxnn.record import Animation, Comparison, Record, compare
 from jaxnn.train import History, sweep
@@ -176,7 +177,7 @@ def all_rates(config: Config) -> list[float]:
     return [*sorted(set(config.rates or GRID)), config.saddle_rate, 1.0]
 
 
-def descend(names: Sequence[str], surfaces: Sequence[str], config: Config) -> tuple[np.ndarray, np.ndarray, History]:
+def descend(names: Sequence[str], surfaces: Sequence[str], config: Config, keep: Keep = NOTHING) -> tuple[np.ndarray, np.ndarray, History]:
     """All points (surfaces, optimizers, rates, points, 2) and their losses, from one program."""
     _, measured = sweep(
         lambda surface, rate: learner(names, [SURFACES[name] for name in surfaces], rate, surface),
@@ -184,6 +185,7 @@ def descend(names: Sequence[str], surfaces: Sequence[str], config: Config) -> tu
         seeds=1,
         axes={"surface": np.arange(len(surfaces)), "rate": np.array(all_rates(config), np.float32)},
         num_steps=config.steps + 1,
+        checkpoint=keep.checkpoint("surfaces"),
         label="surfaces",
     )
     points, loss = (measured.train[name][0] for name in ("point", "loss"))
@@ -206,9 +208,9 @@ def choose(name: str, surface: str, found: Paths, config: Config) -> Chosen:
     return Chosen(all_rates(config)[place], Paths(*(part[place] for part in found)), scores(grid))
 
 
-def run(config: Config) -> command.Outcome:
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     names, surfaces = list(dict.fromkeys(config.optimizers)), list(dict.fromkeys(config.surfaces))
-    points, loss, measured = descend(names, surfaces, config)
+    points, loss, measured = descend(names, surfaces, config, keep)
     history: dict[str, np.ndarray] = {"rates": np.array(all_rates(config)[:-2])}
     axes: dict[str, tuple[str, ...]] = {"rates": ("rate",)}
     for s, surface in enumerate(surfaces):

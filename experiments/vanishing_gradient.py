@@ -27,7 +27,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import command, figures, four_neuron_chain
+from experiments.unfinished import NOTHING, Keep
 from jaxnn import activations, initializers, losses
+from jaxnn.checkpoint import Checkpoints
 from jaxnn.learners import supervised
 from jaxnn.measure import layer_gradient_norms
 from jaxnn.models import MLP, functional
@@ -179,7 +181,7 @@ def _kernels(params: Mapping) -> Mapping:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def train(net: Net, config: Config, data: Batch, label: str) -> Run:
+def train(net: Net, config: Config, data: Batch, label: str, checkpoint: Checkpoints | None = None) -> Run:
     """All seeds of one net as one vmapped program."""
     seeds = config.seeds or RECIPES[net.recipe].seeds
     return sweep(
@@ -188,15 +190,17 @@ def train(net: Net, config: Config, data: Batch, label: str) -> Run:
         data,
         seeds=seeds,
         num_steps=config.epochs,
+        checkpoint=checkpoint,
         label=label,
     )
 
 
-def run(config: Config) -> command.Outcome:
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     chain = four_neuron_chain.run(four_neuron_chain.Config())
     dataset = command.load_digits(config.digits, f"train[:{config.images}]")
     all_nets = list(nets(config))
-    runs = [train(net, config, dataset.arrays, f"{net.title} ({i}/{len(all_nets)})") for i, net in enumerate(all_nets, 1)]
+    labels = [f"{net.title} ({i}/{len(all_nets)})" for i, net in enumerate(all_nets, 1)]
+    runs = [train(net, config, dataset.arrays, label, keep.checkpoint(net.title)) for net, label in zip(all_nets, labels, strict=True)]
     history, axes = dict(chain.history), dict(chain.axes)
     for net, (_, measured) in zip(all_nets, runs, strict=True):
         series = {

@@ -9,13 +9,12 @@ taken of the arrays in memory, and compared with what comes back. A block is wha
 reads whole leaves, so any number of processes and devices can verify what any other number has saved.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,23 +24,14 @@ import jax
 import numpy as np
 
 from jaxnn.leaves import named, rebuilt
+from jaxnn.manifest import CheckpointError, Damaged, described, difference, first_line, manifest_of, sealed, sha256
 from jaxnn.types import InputError, PyTree, unknown
 
-FORMAT = 1
-"""Of the manifest."""
 SHARE = 0.05
 """Of the time that saving may take where `every` is left to the loop."""
 LEAST_SECONDS = 30.0
 """Between two checkpoints where `every` is left to the loop."""
 SET_ASIDE = "set_aside"
-
-
-class CheckpointError(InputError):
-    """A checkpoint cannot be used; the message names the file, what was found and what would be right."""
-
-
-class Damaged(CheckpointError):
-    """The checkpoint's bits are not those that were saved; an older one may do."""
 
 
 class CheckpointWarning(UserWarning):
@@ -71,7 +61,7 @@ class Checkpoints:
     """Where and how often `fit`, `fit_stream` and `sweep` save. The same call goes on from what it finds there."""
 
     folder: Path | str
-    every: float | None = None
+    every: float | int | None = None
     """Seconds between two checkpoints; 0 saves after every compiled chunk. None: 30, and more where saving takes over 5 % of the time."""
     keep: int = 2
     """The newest so many; the newest that is finite and the best one stay beside them."""
@@ -141,7 +131,7 @@ class Store:
         options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, cleanup_tmp_directories=True)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = _locked(self.folder / ".lock") if jax.process_index() == 0 else None
+            self.lock = locked(self.folder / ".lock") if jax.process_index() == 0 else None
             self.manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
             raise CheckpointError(
@@ -197,7 +187,6 @@ class Store:
         began = time.monotonic()
         arrays = named(state)
         content = {
-            "format": FORMAT,
             "step": step,
             "run": self.run,
             "position": position,
@@ -208,7 +197,7 @@ class Store:
         }
         items = {name: ocp.args.PyTreeSave(_with_entries(leaves)) for name, leaves in (("state", arrays), ("history", history))}
         try:
-            self.manager.save(step, args=ocp.args.Composite(**items, manifest=ocp.args.JsonSave(_sealed(content))), force=True)
+            self.manager.save(step, args=ocp.args.Composite(**items, manifest=ocp.args.JsonSave(sealed(content))), force=True)
         except Exception as error:  # a full disk shows as an error of tensorstore, of Python or of Orbax
             self._clear_partial(step)
             self.last_saved = time.monotonic()
@@ -251,55 +240,6 @@ class Store:
         self.manager = ocp.CheckpointManager(self.folder, options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False))
 
 
-# What a manifest says of arrays
-
-
-def described(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Shape, dtype and the sha256 of every block of named arrays; a block is what one device holds, [start, stop] an axis."""
-    blocks = {name: _blocks(array) for name, array in arrays.items()}
-    digests = iter(_together([digest for parts in blocks.values() for digest in parts.values()]))
-    return {
-        name: {
-            "shape": list(np.shape(array)),
-            "dtype": str(array.dtype),
-            "blocks": [{"at": [list(span) for span in at], "sha256": next(digests).hex()} for at in blocks[name]],
-        }
-        for name, array in arrays.items()
-    }
-
-
-def _blocks(array: Any) -> dict[tuple, bytes | None]:
-    """The sha256 of each block by its place; None for one that another process holds. A copy on a second device is no second block."""
-    if not isinstance(array, jax.Array):
-        return {tuple((0, n) for n in np.shape(array)): sha256(array)}
-    places = array.sharding.devices_indices_map(array.shape).values()
-    found: dict[tuple, bytes | None] = {place: None for place in sorted({_spans(at, array.shape) for at in places})}
-    for shard in array.addressable_shards:
-        if shard.replica_id == 0:
-            found[_spans(shard.index, array.shape)] = sha256(shard.data)
-    return found
-
-
-def _spans(index: tuple[slice, ...], shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    return tuple(at.indices(n)[:2] for at, n in zip(index, shape, strict=True))
-
-
-def _together(digests: list[bytes | None]) -> list[bytes]:
-    """Every block's digest, from the process that holds it."""
-    mine = np.array([np.frombuffer(digest or bytes(32), np.uint8) for digest in digests], np.uint8).reshape(-1, 32)
-    if jax.process_count() == 1 or not len(mine):
-        return [row.tobytes() for row in mine]
-    from jax.experimental import multihost_utils
-
-    everyone = np.asarray(multihost_utils.process_allgather(mine))
-    return [row.tobytes() for row in everyone.max(0)]
-
-
-def sha256(array: Any) -> bytes:
-    """Of an array's bytes in C order."""
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
-
-
 def _finite(arrays: Mapping[str, Any]) -> bool:
     """Whether no float of the blocks here is NaN or infinite."""
     parts = [shard.data for leaf in arrays.values() if isinstance(leaf, jax.Array) for shard in leaf.addressable_shards]
@@ -322,39 +262,9 @@ def _with_entries(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if np.prod(np.shape(array))} or {"nothing": np.zeros(1)}
 
 
-# Reading
-
-
-def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {"sha256": _text_digest(content), "content": content}
-
-
-def _text_digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of one step. Raises `Damaged`, and `CheckpointError` for one of a newer format."""
-    path = folder / "manifest" / "metadata"
-    try:
-        sealed = json.loads(path.read_bytes())
-        content, digest = sealed["content"], sealed["sha256"]
-    except FileNotFoundError as error:
-        raise Damaged(f"{path} is missing") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{path} is broken: {first_line(error)}") from error
-    if _text_digest(content) != digest:
-        raise Damaged(f"{path} is broken: its sha256 is {_text_digest(content)[:12]}…, saved was {str(digest)[:12]}…")
-    if content["format"] > FORMAT:
-        raise CheckpointError(f"{folder} was written by a newer jaxnn: its format is {content['format']}, this one reads up to {FORMAT}")
-    if str(content["step"]) != folder.name:
-        raise Damaged(f"{folder} holds step {content['step']}: it was renamed")
-    return content
-
-
 def _saved(folder: Path, like: PyTree, run: Mapping[str, Any] | None = None) -> Saved:
     """One step, verified; of that run, if it is given."""
-    content = _manifest(folder)
+    content = manifest_of(folder)
     if run is not None and content["run"] != run:
         raise CheckpointError(f"{folder} is of another run:\n{difference(content['run'], run)}\nName another folder, or run what it is of.")
     state, history = (_verified(folder / item, content[item]) for item in ("state", "history"))
@@ -400,43 +310,15 @@ def _scores(folder: Path) -> dict[int, float | None]:
     for step in steps(folder):
         found[step] = None
         with suppress(CheckpointError):
-            found[step] = _manifest(folder / str(step))["score"]
+            found[step] = manifest_of(folder / str(step))["score"]
     return found
 
 
 def _is_finite(folder: Path) -> bool:
     try:
-        return bool(_manifest(folder)["finite"])
+        return bool(manifest_of(folder)["finite"])
     except CheckpointError:
         return False
-
-
-def difference(saved: Mapping[str, Any], now: Mapping[str, Any], indent: str = "  ") -> str:
-    """Two configs, only what differs, one line each.
-
-    >>> print(difference({"lr": 0.1, "net": {"units": 30}}, {"lr": 0.1, "net": {"units": 40}}))
-      net.units: saved 30, now 40
-    """
-    return "\n".join(f"{indent}{name}: saved {_shown(old)}, now {_shown(new)}" for name, old, new in _differing(saved, now))
-
-
-def _differing(saved: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    for name in dict.fromkeys([*saved, *now]):
-        old, new = saved.get(name, "nothing"), now.get(name, "nothing")
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _differing(old, new, f"{prefix}{name}.")
-        elif old != new:
-            yield f"{prefix}{name}", old, new
-
-
-def _shown(value: Any) -> str:
-    text = value if value == "nothing" else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _listed(found: list[int]) -> str:
@@ -449,8 +331,8 @@ def _move_to_new_name(path: Path, folder: Path) -> None:
     os.rename(path, folder / f"{path.name}-{number}")
 
 
-def _locked(path: Path) -> int | None:
-    """A lock that ends with the process, so that no second one writes there; None where the file system knows no locks."""
+def locked(path: Path) -> int:
+    """A file locked until it is closed or the process ends: nobody else writes beside it. Some file systems know no locks."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
         import fcntl
@@ -458,7 +340,7 @@ def _locked(path: Path) -> int | None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
-        raise CheckpointError(f"another process is writing checkpoints to {path.parent}. Wait for it, or name another folder.") from error
+        raise CheckpointError(f"another process is writing to {path.parent}. Wait for it, or name another folder.") from error
     except (ImportError, OSError):
         pass
     return handle

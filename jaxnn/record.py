@@ -125,11 +125,16 @@ def save_run(
     files["history.npz"] = npz_bytes(arrays)
     if state is not None:
         files["state.npz"] = npz_bytes(named(state))
-    name = f"{now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    name = f"{now:%Y%m%dT%H%M%SZ}-{config_digest(config)}"
     try:
         return _publish(Path(results) / experiment, name, files)
     except OSError as error:
         raise InputError(f"the record cannot be written to {results}: {error.strerror}. Name another folder.") from error
+
+
+def config_digest(config: Any) -> str:
+    """Eight hexadecimal digits that stand for a config in a folder's name."""
+    return hashlib.sha256(json.dumps(plain(config), indent=2, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def load_run(folder: Path | str) -> Record:

@@ -20,10 +20,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxnn import program
-from jaxnn.checkpoint import Checkpoints, sha256
+from jaxnn.checkpoint import Checkpoints
 from jaxnn.feed import Feed
 from jaxnn.leaves import named
 from jaxnn.loop import Diverged, EarlyStopping, History, Run, Task, describe_divergence, drive
+from jaxnn.manifest import sha256
 from jaxnn.program import Alone, Keys, Members, num_examples
 from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree
 
