@@ -42,6 +42,13 @@ def bands(ax: Axes, x: Any, values: list[np.ndarray], colour: object, label: str
     ax.plot(x, median, color=colour, linewidth=1.4, label=label)
 
 
+def note_diverged(ax: Axes, diverged_at: np.ndarray, colour: str) -> None:
+    """How many members diverged, in a corner; nothing where none did. `diverged_at` is -1 for one that did not."""
+    count = np.count_nonzero(diverged_at >= 0)
+    if count:
+        ax.text(0.02, 0.03, f"{count} of {diverged_at.size} diverged", transform=ax.transAxes, fontsize=9, color=colour)
+
+
 def ordered(count: int, colours: Colormap | None = None) -> list:
     """`count` colours in an order that the eye sees: the named ones for few, a colour map for many."""
     if count <= len(COLOURS):

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from experiments import batch_regimes, command
-from experiments.batch_regimes import Config, batches_of, best, change, exact_noise, final_loss, law, noise_sizes, regimes, rising
+from experiments.batch_regime_figures import regimes, rising, title
+from experiments.batch_regimes import Config, batches_of, change, exact_noise, law, noise_sizes
+from experiments.descent import best, final_loss, learner
 from jaxnn import data, record
 from jaxnn.types import InputError
 from tests import oracles
@@ -79,7 +81,7 @@ def test_row_053_the_full_batch_descends_as_numpy_does(kept, few):
 
 def test_row_052_one_sample_a_step_follows_one_example_alone(few):
     """w - ηΔE(x_i; w), and the mini-batch's step is the mean of its examples' (row 54)."""
-    descent, (init_key, step_key) = batch_regimes.learner(0.5), jax.random.split(jax.random.key(0))
+    descent, (init_key, step_key) = learner(0.5), jax.random.split(jax.random.key(0))
     state = jax.jit(descent.init)(init_key, few)
     before = jax.tree.map(lambda x: np.asarray(x, float), state.variables["params"])
     _, gradients = by_hand(before, few["image"], few["label"])
@@ -123,7 +125,7 @@ def test_batches_of_an_epoch_hold_every_image_once():
 def test_row_039_the_regimes_of_a_run_end_with_the_full_batch():
     assert regimes((100, 1, 1), 1000) == [1, 100, 1000]
     assert regimes((), 5) == regimes((5,), 5) == [5]
-    assert [batch_regimes.title(m, 20) for m in (1, 10, 20)] == ["one sample", "mini-batch 10", "full batch 20"]
+    assert [title(m, 20) for m in (1, 10, 20)] == ["one sample", "mini-batch 10", "full batch 20"]
     assert noise_sizes((1, 10, 1000), 1000) == [1, 10, 900]
     assert noise_sizes((2,), 2) == [1]
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from experiments import command, learning_rates
-from experiments.learning_rates import SCHEDULES, Config, chosen, closed_form, compare_all, descend, first_rise, rises, schedule
+from experiments.descent import learner, rises
+from experiments.learning_rate_figures import chosen, closed_form
+from experiments.learning_rates import SCHEDULES, Config, compare_all, descend, first_rise, schedule
 from jaxnn import data, record
 from jaxnn.types import InputError
 from tests import oracles
@@ -62,7 +64,7 @@ def test_row_037_full_batch_descent_on_digits_is_numpy_s(kept):
     """From the same weights, for the loss before each step; all of them are the record's."""
     few = data.load("mnist_5k", "train[:8]").arrays
     init_key = jax.random.split(jax.random.fold_in(jax.random.key(0), 1), 4)[0]
-    params = jax.jit(learning_rates.learner(0.1).init)(init_key, few).variables["params"]
+    params = jax.jit(learner(0.1).init)(init_key, few).variables["params"]
     weights, biases = ([np.asarray(params[layer][name], float) for layer in ("hidden_1", "output")] for name in ("kernel", "bias"))
     x, targets = few["image"].reshape(8, -1) / 255, np.eye(10)[few["label"]]
     for step in range(4):
