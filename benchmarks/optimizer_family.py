@@ -12,7 +12,7 @@ For each workload (`benchmarks.workloads`) and optimizer:
 
 The performance profile counts pairs of workload and seed: the share that an optimizer solves within τ times the steps of the quickest.
 The accuracy is measured before step 0 and up to 40 times a run; steps to the target are as fine as that.
-What is finished is kept: after Ctrl-C the same command goes on. Several devices share the members of a sweep.
+What is finished is kept: after an interruption `--resume auto` goes on. Several devices share the members of a sweep.
 
 Source: lecture rows 52-66 (S3:202-355); Schneider et al. 2019, arXiv:1903.05499 (DeepOBS: a log grid, ten fresh seeds); Schmidt et al.
 2021, arXiv:2007.01547 (defaults do about as well as one tuned); Dahl et al. 2023, arXiv:2306.07179 (AlgoPerf: time to a target, profiles).

@@ -37,6 +37,7 @@ from matplotlib.figure import Figure
 from experiments import command
 from experiments.batch_regime_figures import WEIGHTS, draw_loss, draw_noise, draw_oscillation, draw_rates, regimes, rising, title
 from experiments.descent import best, final_loss, learner, mean_loss
+from experiments.unfinished import NOTHING, Keep
 from jaxnn.measure import GradientNoise, batch_gradient_noise, gradient_noise
 from jaxnn.record import Comparison, Record, compare
 from jaxnn.train import History, sweep
@@ -78,10 +79,10 @@ class Config:
             raise InputError(f"--batch-sizes must not exceed --images {self.images}, got {max(self.batch_sizes)}")
 
 
-def run(config: Config) -> command.Outcome:
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     dataset = command.load_digits(config.digits, f"train[:{config.images}]")
     data = jax.device_put(dataset.arrays)
-    measured = {m: measure(m, config, data) for m in regimes(config.batch_sizes, config.images)}
+    measured = {m: measure(m, config, data, keep) for m in regimes(config.batch_sizes, config.images)}
     history = {f"{name}/{m}": values for m, regime in measured.items() for name, values in regime.arrays.items()}
     trained = min(measured.values(), key=lambda regime: regime.lowest)
     history |= noise({"start": starts(config.seeds, data), "end": trained.params}, data, config)
@@ -114,7 +115,7 @@ class Measured(NamedTuple):
     times: list[History]
 
 
-def measure(batch_size: int, config: Config, data: Batch) -> Measured:
+def measure(batch_size: int, config: Config, data: Batch, keep: Keep = NOTHING) -> Measured:
     """Train one regime over the whole grid, time it alone at its best rate, and watch it step by step at that and at the same rate."""
     # A CPU's cache holds one such net: at batch 1 a member of 28 takes 12 µs a step after the others, and 46 µs beside them.
     how: Literal["map", "vmap"] = "map" if jax.default_backend() == "cpu" else "vmap"
@@ -127,6 +128,7 @@ def measure(batch_size: int, config: Config, data: Batch) -> Measured:
         num_steps=last,
         eval_every=epoch,
         eval_data=data,
+        checkpoint=keep.checkpoint(name),
         label=f"{name}, {len(rates)} rates",
     )
     loss, diverged_at = whole.history.evaluation["loss"], whole.history.diverged_at

@@ -34,6 +34,7 @@ from matplotlib.figure import Figure
 from experiments import command
 from experiments.descent import LOSS, NET, best, learner, mean_loss, rises
 from experiments.learning_rate_figures import PRODUCTS, STYLES, chosen, closed_form, draw_constant_rates, draw_decays, draw_quadratic
+from experiments.unfinished import NOTHING, Keep
 from jaxnn import losses, schedules
 from jaxnn.learners import supervised
 from jaxnn.measure import sharpness
@@ -107,13 +108,13 @@ def above_zero(**values: tuple[float, ...]) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be above 0 and finite, got {' '.join(map(str, numbers)) or 'none'}")
 
 
-def run(config: Config) -> command.Outcome:
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     end = config.decay_images + config.validation_images
     load = partial(command.load_digits, config.digits)
     few, test = load(f"train[:{config.images}]"), load("test")
     train, validation = load(f"train[:{config.decay_images}]"), load(f"train[{config.decay_images}:{end}]")
-    descents, first = constant_rates(config, few.arrays)
-    decayed, second = decays(config, train.arrays, validation.arrays, test.arrays)
+    descents, first = constant_rates(config, few.arrays, keep)
+    decayed, second = decays(config, train.arrays, validation.arrays, test.arrays, keep)
     history = {**quadratic(config), **descents, **decayed}
     about = {"data": train.source, "validation": validation.source, "test_data": test.source, "seconds": command.seconds([*first, *second])}
     return command.Outcome(history, {name: AXES[name] for name in history}, list(compare_all(config, history)), about)
@@ -158,12 +159,13 @@ def descend(products: Float[Array, "products"], curvature: float, steps: int) ->
     return jax.vmap(one)(products)
 
 
-def constant_rates(config: Config, data: Batch) -> tuple[dict[str, np.ndarray], list[History]]:
+def constant_rates(config: Config, data: Batch, keep: Keep = NOTHING) -> tuple[dict[str, np.ndarray], list[History]]:
     """The training loss before every step of full-batch descent and after the last, and λ_max before and after."""
     rates = [0.0, *sorted(set(config.learning_rates))]  # a rate of 0 keeps the weights that all start from
     label = f"{len(rates) - 1} constant rates"
     axes = {"learning_rate": rates}
-    state, history = sweep(learner, jax.random.key(0), data, seeds=config.seeds, axes=axes, num_steps=config.steps + 1, label=label)
+    loop = partial(sweep, learner, jax.random.key(0), data, seeds=config.seeds, axes=axes, num_steps=config.steps + 1)
+    state, history = loop(checkpoint=keep.checkpoint("constant rates"), label=label)
     eigenvalues = largest_eigenvalues(jax.random.key(1), state.variables["params"], data)
     arrays = {"loss": history.train["loss"], "diverged_at": history.diverged_at, "sharpness": np.asarray(eigenvalues)}
     return {name: values[:, 1:] for name, values in arrays.items()} | {"sharpness_at_start": arrays["sharpness"][:, 0]}, [history]
@@ -194,7 +196,9 @@ def schedule(name: str, peak: schedules.Number, steps: int) -> optax.Schedule:
     return makers[name]()
 
 
-def decays(config: Config, train: Batch, validation: Batch, test: Batch) -> tuple[dict[str, np.ndarray], list[History]]:
+def decays(
+    config: Config, train: Batch, validation: Batch, test: Batch, keep: Keep = NOTHING
+) -> tuple[dict[str, np.ndarray], list[History]]:
     """Every schedule, peak and seed as one sweep, looked at on the validation images ten times, and on the test images at the end."""
     names, peaks = chosen(config.schedules, config.peaks)
     loop = partial(
@@ -209,7 +213,7 @@ def decays(config: Config, train: Batch, validation: Batch, test: Batch) -> tupl
         eval_every=math.ceil(config.decay_steps / 10),
         how="map" if jax.default_backend() == "cpu" else "vmap",  # a CPU's cache holds one such net
     )
-    state, history = loop(eval_data=validation, label=f"{len(names)} schedules, {len(peaks)} peaks")
+    state, history = loop(eval_data=validation, checkpoint=keep.checkpoint("decays"), label=f"{len(names)} schedules, {len(peaks)} peaks")
     tested = loop(eval_data=test, start=(config.decay_steps, state), label=None).history
     steps = jnp.arange(config.decay_steps)
     arrays = {

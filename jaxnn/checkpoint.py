@@ -10,12 +10,13 @@ reads whole leaves, so any number of processes and devices can verify what any o
 """
 
 import json
+import logging
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,7 +133,8 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock = locked(self.folder / ".lock") if jax.process_index() == 0 else None
-            self.manager = ocp.CheckpointManager(self.folder, options=options)
+            with _quiet():
+                self.manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
             raise CheckpointError(
                 f"checkpoints cannot be written to {checkpoints.folder}: {error.strerror}. Name another folder."
@@ -296,7 +298,8 @@ def _read(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
         return {}
     wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
     try:
-        arrays = ocp.PyTreeCheckpointHandler().restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted))
+        with _quiet():
+            arrays = ocp.PyTreeCheckpointHandler().restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted))
     except Exception as error:  # Orbax and tensorstore answer a damaged file with whatever their parsers raise
         raise Damaged(f"{folder} cannot be read: {first_line(error)}") from error
     if not isinstance(arrays, dict) or arrays.keys() != set(names) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
@@ -344,6 +347,18 @@ def locked(path: Path) -> int:
     except (ImportError, OSError):
         pass
     return handle
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax logs what it cannot read, whole files of it; what it means for the run is said here."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _warn(message: str) -> None:

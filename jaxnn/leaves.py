@@ -22,7 +22,7 @@ def named(tree: PyTree) -> dict[str, Any]:
 
 def bits(leaf: Any) -> Any:
     """A leaf as NumPy can keep it: of a random key, its bits."""
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def rebuilt(like: PyTree, kept: Mapping[str, np.ndarray], where: Any) -> PyTree:
@@ -45,14 +45,15 @@ def rebuilt(like: PyTree, kept: Mapping[str, np.ndarray], where: Any) -> PyTree:
 
 
 def _leaf(name: str, array: np.ndarray, template: Any, where: Any) -> np.ndarray | jax.Array:
-    wanted = jax.eval_shape(bits, template)
+    wanted = jax.eval_shape(bits, template) if is_key(template) else template
+    wanted = wanted if hasattr(wanted, "dtype") else np.asarray(wanted)  # eval_shape would make float64 of NumPy a float32
     if array.shape != wanted.shape or array.dtype != wanted.dtype:
         raise InputError(f"{where}: {name} is {array.dtype}{array.shape}, wanted {wanted.dtype}{wanted.shape}")
-    if _is_key(template):
+    if is_key(template):
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(jnp.empty((), template.dtype)))
     sharding = template.sharding if isinstance(template, jax.ShapeDtypeStruct) else None
     return array if sharding is None else jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)

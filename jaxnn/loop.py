@@ -78,7 +78,7 @@ class Task(NamedTuple):
     init: Callable[[], Any]
     shapes: Callable[[], Any]
     """What `init` gives, as shapes and dtypes."""
-    advance: Callable[[Any, int, int], tuple[Any, Metrics]]
+    advance: Callable[[Any, int, int], tuple[Any, Mapping[str, Any]]]
     """Steps begin … end-1; row i of the metrics is that of step begin + i."""
     evaluate: Callable[[Any, int], Metrics] | None
     num_steps: int
@@ -290,7 +290,7 @@ def _copied(state: Any, like: Any) -> Any:
     return jax.tree.map(jnp.array, state)
 
 
-def _rows(metrics: Metrics, lead: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
+def _rows(metrics: Mapping[str, Any], lead: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
     return {name: np.asarray(rows)[(slice(None),) * len(lead) + (slice(count),)].copy() for name, rows in metrics.items()}
 
 

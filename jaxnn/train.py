@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxnn import program
 from jaxnn.checkpoint import Checkpoints
 from jaxnn.feed import Feed
-from jaxnn.leaves import named
+from jaxnn.leaves import is_key, named
 from jaxnn.loop import Diverged, EarlyStopping, History, Run, Task, describe_divergence, drive
 from jaxnn.manifest import sha256
 from jaxnn.program import Alone, Keys, Members, num_examples
@@ -165,12 +165,21 @@ def sweep(
 
 def _trim_members(lead: tuple[int, ...], tree: PyTree) -> PyTree:
     """Without the idle copies that fill the last device."""
-    return jax.tree.map(lambda x: x if x.shape[:2] == lead else x[: lead[0], : lead[1]], tree)
+    return jax.tree.map(lambda x: x if x.shape[:2] == lead else _again(x)[: lead[0], : lead[1]], tree)
 
 
 def _pad_members(lead: tuple[int, ...], tree: PyTree) -> PyTree:
     """The last seed and the last point repeated up to `lead`."""
-    return jax.tree.map(lambda x: x[_padded(x.shape[0], lead[0])][:, _padded(x.shape[1], lead[1])] if x.shape[:2] != lead else x, tree)
+
+    def padded(x: Any) -> Any:
+        return x if x.shape[:2] == lead else _again(x)[_padded(x.shape[0], lead[0])][:, _padded(x.shape[1], lead[1])]
+
+    return jax.tree.map(padded, tree)
+
+
+def _again(x: Any) -> Any:
+    """Of a random key, one that JAX's key checker takes for another: the copies that are cut from it do not run."""
+    return jax.random.clone(x) if is_key(x) else x
 
 
 def _shared_out(members: Members, mesh: Mesh | None) -> Members:
@@ -232,7 +241,7 @@ def _stream_task(
     alone, feed, eval_data = Alone(learner), Feed(batches, mesh), jax.device_put(eval_data)
     program.check_step(alone, {}, keys, feed.first)
 
-    def advance(state: Any, begin: int, end: int) -> tuple[Any, Metrics]:
+    def advance(state: Any, begin: int, end: int) -> tuple[Any, dict[str, np.ndarray]]:
         if begin == end:
             return state, _stacked([program.one_step(learner, keys, jax.tree.map(jnp.copy, state), feed.first, jnp.int32(begin))[1]])
         rows: list[Metrics] = []
@@ -261,7 +270,7 @@ def _stream_task(
     )
 
 
-def _stacked(rows: list[Metrics]) -> Any:
+def _stacked(rows: list[Metrics]) -> dict[str, np.ndarray]:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 

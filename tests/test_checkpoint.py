@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -212,7 +213,7 @@ def test_two_processes_cannot_write_to_one_folder(store):
 
 def test_saving_takes_a_bounded_share_of_the_time(store, monkeypatch):
     clock = itertools.count(0.0, 8.0)
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     kept = store(every=None)
     due = [kept.due() for _ in range(6)]
     assert due == [False, False, False, True, True, True]  # at 8, 16, 24, 32 s …
@@ -253,7 +254,13 @@ def walker(rate=0.5) -> Learner:
 
 WALKER = walker()
 ROWS = {"row": np.random.default_rng(0).normal(size=23).astype(np.float32)}
-KEY = jax.random.key(1)
+
+
+def key():
+    """The same for all runs; of JAX's key checker a new one for each."""
+    return jax.random.key(1)
+
+
 SETTINGS = {"eval_every": 4, "eval_data": {"row": ROWS["row"][:7]}, "label": None}
 
 
@@ -280,10 +287,10 @@ class Rows:
 
 
 CALLS = {
-    "fit": lambda **more: fit(WALKER, KEY, ROWS, batch_size=5, **{**SETTINGS, **more}),
-    "full batch": lambda **more: fit(WALKER, KEY, ROWS, **{**SETTINGS, **more}),
-    "sweep": lambda **more: sweep(walker, KEY, ROWS, seeds=3, axes={"rate": [0.1, 0.2]}, batch_size=5, **{**SETTINGS, **more}),
-    "fit_stream": lambda **more: fit_stream(WALKER, KEY, Rows(), **{**SETTINGS, **more}),
+    "fit": lambda **more: fit(WALKER, key(), ROWS, batch_size=5, **{**SETTINGS, **more}),
+    "full batch": lambda **more: fit(WALKER, key(), ROWS, **{**SETTINGS, **more}),
+    "sweep": lambda **more: sweep(walker, key(), ROWS, seeds=3, axes={"rate": [0.1, 0.2]}, batch_size=5, **{**SETTINGS, **more}),
+    "fit_stream": lambda **more: fit_stream(WALKER, key(), Rows(), **{**SETTINGS, **more}),
 }
 
 
@@ -344,7 +351,7 @@ def test_a_sweep_moves_between_numbers_of_devices(stopping, tmp_path):
     def run(devices, **more):
         mesh = Mesh(jax.devices()[:devices], "members") if devices > 1 else None
         rates = {"rate": np.linspace(0.1, 0.5, 5)}
-        return sweep(walker, KEY, ROWS, seeds=3, axes=rates, batch_size=5, num_steps=9, mesh=mesh, **SETTINGS, **more)
+        return sweep(walker, key(), ROWS, seeds=3, axes=rates, batch_size=5, num_steps=9, mesh=mesh, **SETTINGS, **more)
 
     whole, kept = run(1), Checkpoints(tmp_path / "kept")
     for devices in (4, 1, 2):
@@ -359,16 +366,16 @@ def test_a_sweep_moves_between_numbers_of_devices(stopping, tmp_path):
     ("change", "difference"),
     [
         ({"batch_size": 4}, "batch_size: saved 5, now 4"),
-        ({"key": jax.random.key(2)}, "key.: saved"),
+        ({"key": lambda: jax.random.key(2)}, "key.: saved"),
         ({"data": {"row": ROWS["row"] + 1}}, r"data.\['row'\]: saved"),
         ({"eval_every": 5}, "eval_every: saved 4, now 5"),
         ({"checkpoint": {"config": {"rate": 0.5}}}, r"config.rate: saved nothing, now 0.5"),
     ],
 )
 def test_another_run_in_the_same_folder_is_refused(change, difference, tmp_path):
-    def run(key=KEY, data=ROWS, batch_size=5, eval_every=4, checkpoint=None):
+    def run(key=key, data=ROWS, batch_size=5, eval_every=4, checkpoint=None):
         kept = Checkpoints(tmp_path / "kept", **(checkpoint or {}))
-        return fit(WALKER, key, data, batch_size=batch_size, num_steps=3, eval_every=eval_every, checkpoint=kept, label=None)
+        return fit(WALKER, key(), data, batch_size=batch_size, num_steps=3, eval_every=eval_every, checkpoint=kept, label=None)
 
     run()
     with pytest.raises(CheckpointError, match=rf"(?s)is of another run:\n  {difference}"):
@@ -379,10 +386,11 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(stopping, tmp_path):
     stopping(100)
     run = CALLS["fit"](num_steps=40, checkpoint=Checkpoints(tmp_path / "kept", best=Goal("score", higher_is_better=False)))
     at = int(run.history.evaluation["score"].argmin())
-    saved = restore(tmp_path / "kept", jax.eval_shape(WALKER.init, KEY, ROWS), "best")
+    saved = restore(tmp_path / "kept", jax.eval_shape(WALKER.init, key(), ROWS), "best")
     assert saved.step == run.history.evaluated_at[at]
     same(
-        saved.state, fit(WALKER, KEY, ROWS, batch_size=5, num_steps=saved.step, label=None).state if saved.step else WALKER.init(KEY, ROWS)
+        saved.state,
+        fit(WALKER, key(), ROWS, batch_size=5, num_steps=saved.step, label=None).state if saved.step else WALKER.init(key(), ROWS),
     )
 
 
@@ -393,18 +401,18 @@ def test_an_unknown_metric_of_a_goal_names_the_near_one(tmp_path):
 
 def test_early_stopping_ends_a_run_and_a_broken_one_at_the_same_step(stopping, tmp_path):
     rule, kept = EarlyStopping(Goal("score"), patience=2), Checkpoints(tmp_path / "kept")
-    whole = fit(WALKER, KEY, ROWS, batch_size=5, num_steps=400, stop=rule, **SETTINGS)
+    whole = fit(WALKER, key(), ROWS, batch_size=5, num_steps=400, stop=rule, **SETTINGS)
     scores = whole.history.evaluation["score"]
     assert len(scores) - 1 - scores.argmax() == 2
     assert len(whole.history.train["loss"]) == whole.history.evaluated_at[-1] < 400
     stopping(3)
     with pytest.raises(Interrupted):
-        fit(WALKER, KEY, ROWS, batch_size=5, num_steps=400, stop=rule, checkpoint=kept, **SETTINGS)
+        fit(WALKER, key(), ROWS, batch_size=5, num_steps=400, stop=rule, checkpoint=kept, **SETTINGS)
     stopping(1000)
     for _ in range(2):
-        equal_runs(fit(WALKER, KEY, ROWS, batch_size=5, num_steps=400, stop=rule, checkpoint=kept, **SETTINGS), whole)
+        equal_runs(fit(WALKER, key(), ROWS, batch_size=5, num_steps=400, stop=rule, checkpoint=kept, **SETTINGS), whole)
     with pytest.raises(InputError, match="stop needs eval_data"):
-        fit(WALKER, KEY, ROWS, num_steps=4, stop=rule, label=None)
+        fit(WALKER, key(), ROWS, num_steps=4, stop=rule, label=None)
 
 
 def test_a_run_that_diverges_leaves_its_last_finite_checkpoint(stopping, tmp_path):
@@ -416,7 +424,7 @@ def test_a_run_that_diverges_leaves_its_last_finite_checkpoint(stopping, tmp_pat
     kept = Checkpoints(tmp_path / "kept", every=0)
     for _ in range(2):
         with pytest.raises(Diverged, match="diverged at step 6: loss is nan") as caught:
-            fit(doomed, KEY, num_steps=20, checkpoint=kept, label=None)
+            fit(doomed, key(), num_steps=20, checkpoint=kept, label=None)
         assert caught.value.run.history.train["loss"][:6].tolist() == [0, 1, 2, 3, 4, 5]
     found = {step: float(restore(kept.folder, jnp.zeros(()), step).state) for step in steps(kept.folder)}
     assert found[5] == 5
@@ -424,9 +432,9 @@ def test_a_run_that_diverges_leaves_its_last_finite_checkpoint(stopping, tmp_pat
 
 def test_a_stream_without_positions_cannot_be_kept_and_one_that_ends_is_said(tmp_path):
     with pytest.raises(InputError, match=r"position\(\) and seek\(position\)"):
-        fit_stream(WALKER, KEY, iter([ROWS]), num_steps=1, checkpoint=Checkpoints(tmp_path))
+        fit_stream(WALKER, key(), iter([ROWS]), num_steps=1, checkpoint=Checkpoints(tmp_path))
     with pytest.raises(InputError, match="ended before step 3"):
-        fit_stream(WALKER, KEY, Rows(end=3), num_steps=4, label=None)
+        fit_stream(WALKER, key(), Rows(end=3), num_steps=4, label=None)
 
 
 def test_a_stream_over_a_mesh_changes_nothing():
@@ -434,10 +442,10 @@ def test_a_stream_over_a_mesh_changes_nothing():
         def __next__(self):
             return {"row": np.resize(super().__next__()["row"], 16)}
 
-    spread = fit_stream(WALKER, KEY, Sixteen(), num_steps=5, mesh=Mesh(jax.devices(), "data"), label=None)
-    np.testing.assert_allclose(spread.state.at, fit_stream(WALKER, KEY, Sixteen(), num_steps=5, label=None).state.at, atol=1e-5)
+    spread = fit_stream(WALKER, key(), Sixteen(), num_steps=5, mesh=Mesh(jax.devices(), "data"), label=None)
+    np.testing.assert_allclose(spread.state.at, fit_stream(WALKER, key(), Sixteen(), num_steps=5, label=None).state.at, atol=1e-5)
     with pytest.raises(InputError, match="5 rows cannot be shared out over 8 devices"):
-        fit_stream(WALKER, KEY, Rows(), num_steps=5, mesh=Mesh(jax.devices(), "data"), label=None)
+        fit_stream(WALKER, key(), Rows(), num_steps=5, mesh=Mesh(jax.devices(), "data"), label=None)
 
 
 def test_the_first_signal_is_a_request_and_a_second_ctrl_c_is_not():

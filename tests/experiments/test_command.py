@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import command
+from experiments.unfinished import NOTHING, Keep
 from jaxnn import record
 from jaxnn.train import fit
 from jaxnn.types import InputError, Learner
@@ -27,7 +28,7 @@ class Config:
         command.at_least(1, steps=self.steps)
 
 
-def run(config: Config) -> command.Outcome:
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     """It goes wrong in one of the ways that runs do."""
     if config.bad == "input":
         raise InputError("the cause; the remedy")

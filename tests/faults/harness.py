@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -295,3 +296,14 @@ def finished(process: subprocess.Popen) -> dict[str, np.ndarray]:
         raise AssertionError(f"exit {process.returncode}: {error}")
     with np.load(Path(out.splitlines()[-1]) / "history.npz") as file:
         return dict(file)
+
+
+def command_lines(lines: list[str], folder: Path) -> Tally:
+    """Flags that cannot be: exit code 2, one paragraph, no traceback."""
+    bad = []
+    for line in lines:
+        process = experiment("--results", str(folder / "flags"), *shlex.split(line))
+        _, error = process.communicate(timeout=120)
+        if process.returncode != 2 or "Traceback" in error or not error.strip():
+            bad.append(f"{line}: exit {process.returncode}, said {error[-300:]!r}")
+    return Tally("command lines that cannot be", len(lines), len(lines) - len(bad), "exit code 2, in words", tuple(bad))

@@ -1,0 +1,75 @@
+"""A fast sample of every fault; `make faults` runs the long form."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from jaxnn.checkpoint import Saved
+from tests.faults import harness, inputs
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
+def holds(tally):
+    assert tally.survived == tally.tried > 0, "\n".join(tally.bad)
+
+
+def test_killed_while_it_trains_and_saves(rng, tmp_path):
+    holds(harness.kills(1, rng, tmp_path))
+
+
+def test_bits_of_a_checkpoint_flipped(rng, tmp_path):
+    holds(harness.bit_flips(2, rng, tmp_path))
+
+
+def test_files_of_a_checkpoint_cut(tmp_path):
+    holds(harness.truncations(tmp_path))
+
+
+def test_files_of_a_checkpoint_deleted(tmp_path):
+    holds(harness.deletions(tmp_path))
+
+
+def test_disk_full(tmp_path):
+    holds(harness.disk_full([3000], tmp_path))
+
+
+def test_a_state_becomes_nan(tmp_path):
+    holds(harness.nans([7], tmp_path))
+
+
+def test_an_experiment_is_told_to_end(tmp_path):
+    holds(harness.signals([signal.SIGTERM], tmp_path, epochs=400))
+
+
+def test_malformed_data_files(rng, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXNN_DATA", "")
+    for tally in inputs.data_files(12, rng, tmp_path, os.environ):
+        holds(tally)
+
+
+def test_malformed_records(rng, tmp_path):
+    for tally in inputs.record_files(12, rng, tmp_path):
+        holds(tally)
+
+
+def test_malformed_configs(rng, tmp_path):
+    holds(inputs.configs(20, rng, tmp_path))
+
+
+def test_a_command_line_that_cannot_be(tmp_path):
+    holds(harness.command_lines(inputs.FLAGS[:1], tmp_path))
+
+
+def test_the_harness_sees_what_is_lost(tmp_path, monkeypatch):
+    """A reader that verifies nothing lets flipped bits through, and the tally says so."""
+    states = harness.pair(tmp_path / "pair")
+    assert harness.outcome(tmp_path / "pair", *states) == "harmless"
+    changed = {name: np.asarray(values) + 1 for name, values in states[1].items()}
+    monkeypatch.setattr(harness.Store, "newest", lambda self, like: Saved(2, changed, {}, None, None))
+    assert harness.outcome(tmp_path / "pair", *states) == "other bits, silently"
