@@ -199,7 +199,8 @@ class Store:
         }
         items = {name: ocp.args.PyTreeSave(_with_entries(leaves)) for name, leaves in (("state", arrays), ("history", history))}
         try:
-            self.manager.save(step, args=ocp.args.Composite(**items, manifest=ocp.args.JsonSave(sealed(content))), force=True)
+            with _quiet():
+                self.manager.save(step, args=ocp.args.Composite(**items, manifest=ocp.args.JsonSave(sealed(content))), force=True)
         except Exception as error:  # a full disk shows as an error of tensorstore, of Python or of Orbax
             self._clear_partial(step)
             self.last_saved = time.monotonic()

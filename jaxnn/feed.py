@@ -8,8 +8,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnn.program import num_examples
-from jaxnn.types import Batch, InputError
+from jaxnn.types import Batch, InputError, num_examples
 
 
 class Feed:

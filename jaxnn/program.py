@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxnn.shuffle import permutation
-from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree
+from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree, num_examples
 
 GATHER_BYTES = 32 * 2**20
 """The rows that are gathered at once, those of all members of a sweep together."""
@@ -294,11 +294,6 @@ def _means(learner: Learner, key: jax.Array, state: Any, data: Batch, rows: int)
     if rest:
         parts.append(sums(full, rest))
     return jax.tree.map(lambda *values: sum(values) / total, *parts)
-
-
-def num_examples(data: PyTree) -> int:
-    """B of arrays (B, ...) that share their leading axis."""
-    return jax.tree.leaves(data)[0].shape[0]
 
 
 def first_batch(data: Batch, batch_size: int | None) -> Batch:

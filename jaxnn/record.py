@@ -33,7 +33,7 @@ import jax
 import numpy as np
 
 from jaxnn.leaves import named, rebuilt
-from jaxnn.types import InputError, PyTree
+from jaxnn.types import InputError, Learner, PyTree, Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,6 +82,11 @@ class Record(NamedTuple):
         if not path.exists():
             raise InputError(f"{path}: this run kept no state")
         return rebuilt(like, read_arrays(path), path)
+
+    def trained(self, learner: Learner, batch: PyTree) -> Trained:
+        """The kept state with its learner, made by the same factory from the same config, ready to predict; `batch` gives shapes."""
+        like = jax.eval_shape(lambda: learner.init(jax.random.key(0), batch))  # shapes alone: no number comes of this key
+        return Trained(learner, self.state(like))
 
 
 def compare(what: str, values: Any, published: float | None = None, *, diverged: Any = None) -> Comparison:

@@ -25,8 +25,8 @@ from jaxnn.feed import Feed
 from jaxnn.leaves import is_key, named
 from jaxnn.loop import Diverged, EarlyStopping, History, Run, Task, describe_divergence, drive
 from jaxnn.manifest import sha256
-from jaxnn.program import Alone, Keys, Members, num_examples
-from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree
+from jaxnn.program import Alone, Keys, Members
+from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree, num_examples
 
 __all__ = ["Checkpoints", "Diverged", "EarlyStopping", "History", "Run", "fit", "fit_stream", "sweep"]
 

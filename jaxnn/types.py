@@ -14,7 +14,7 @@ Metrics = dict[str, jax.Array]
 
 
 class Learner(NamedTuple):
-    """How a network learns: three pure functions, none of them jitted.
+    """How a network learns: three pure functions, and one for its use; none of them jitted.
 
     `state` is a NamedTuple of arrays only. `step` keeps its tree, shapes and dtypes, so that a run can be scanned,
     vmapped over seeds and hyper-parameters, sharded and saved by the one loop in `jaxnn.train`.
@@ -26,10 +26,30 @@ class Learner(NamedTuple):
     """`(key, state, batch) -> (state, metrics)`; metrics are a flat dict of arrays of fixed shape, mostly scalars."""
     evaluate: Callable[[jax.Array, Any, Batch], Metrics]
     """`(key, state, batch) -> metrics`, a flat dict of (B,) arrays, one value an example."""
+    predict: Callable[[Any, Batch], Any] | None = None
+    """`(state, batch) -> outputs`, what the trained network gives, (B, ...); None for a learner that predicts nothing."""
+
+
+class Trained(NamedTuple):
+    """A learner with the state that training left: ready to predict."""
+
+    learner: Learner
+    state: Any
+
+    def predict(self, batch: Batch) -> Any:
+        """The outputs for a batch, compiled once for each shape. Raises `InputError` for a learner that predicts nothing."""
+        if self.learner.predict is None:
+            raise InputError("this learner has no `predict`")
+        return jax.jit(self.learner.predict)(self.state, batch)
 
 
 class InputError(ValueError):
     """What the caller gave cannot be used; the message says what was wrong, where, and what would be right."""
+
+
+def num_examples(data: PyTree) -> int:
+    """B of arrays (B, ...) that share their leading axis."""
+    return jax.tree.leaves(data)[0].shape[0]
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -9,11 +9,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxnn import record
+from jaxnn import losses, record
+from jaxnn.learners import supervised
+from jaxnn.models import MLP, functional
 from jaxnn.record import check_writable, compare, load_run, save_figures, save_run
-from jaxnn.types import InputError
+from jaxnn.train import fit
+from jaxnn.types import InputError, Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,3 +201,17 @@ def test_results_that_cannot_be_written_are_an_error_before_the_run(tmp_path):
         check_writable(tmp_path / "file" / "deeper")
     check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_a_trained_net_predicts_from_its_record(tmp_path):
+    """Without labels, and as the NumPy product has it."""
+    learner = supervised(*functional(MLP((3,))), losses.softmax_cross_entropy_with_integer_labels, optax.sgd(0.1))
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.integers(0, 256, (5, 2, 2, 1), dtype=np.uint8), "label": np.arange(5, dtype=np.int32) % 3}
+    state = fit(learner, jax.random.key(1), batch, num_steps=3, label=None).state
+    trained = load_run(save(tmp_path, state=state)).trained(learner, batch)
+    (layer,) = state.variables["params"].values()
+    expected = (batch["image"].reshape(5, 4) / 255) @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+    np.testing.assert_allclose(trained.predict({"image": batch["image"]}), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(InputError, match="has no `predict`"):
+        Trained(learner._replace(predict=None), state).predict(batch)

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxnn.optimizers import evaluation_point
-from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree
+from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree, num_examples
 
 
 class Supervised(NamedTuple):
@@ -45,7 +45,7 @@ def supervised(
     `init(key, x) -> variables` and `apply(variables, x, train=, rngs=) -> (outputs, new_variables)` are a model as
     `jaxnn.models.functional` gives it. `preprocess(batch) -> (x, y)` runs on the device. `loss` and the further `metrics`
     map (outputs, y) to one value an example: `step` reports their means over the batch, measured before the update,
-    `evaluate` the values themselves. What `measure(∂ mean loss/∂params)` returns joins the metrics of a step.
+    `evaluate` the values themselves; `predict` gives the outputs. What `measure(∂ mean loss/∂params)` returns joins the metrics of a step.
     Optimizers that ask for them get `value`, `grad` and `value_fn` (L-BFGS's line search); one that averages its iterates is
     evaluated at the average (`jaxnn.optimizers.evaluation_point`).
     """
@@ -74,10 +74,17 @@ def supervised(
         measured = {name: function(outputs, y).mean() for name, function in per_example.items() if name != "loss"}
         return Supervised(variables, opt_state), {"loss": value, **measured, **measure(gradients)}
 
+    def outputs_of(state: Supervised, x: Array) -> Array:
+        params = evaluation_point(state.variables["params"], state.opt_state)
+        return apply({**state.variables, "params": params}, x, train=False, rngs=None)[0]
+
     def evaluate(key: PRNGKeyArray, state: Supervised, batch: Batch) -> Metrics:
         x, y = preprocess(batch)
-        params = evaluation_point(state.variables["params"], state.opt_state)
-        outputs, _ = apply({**state.variables, "params": params}, x, train=False, rngs=None)
+        outputs = outputs_of(state, x)
         return {name: function(outputs, y) for name, function in per_example.items()}
 
-    return Learner(initialise, step, evaluate)
+    def predict(state: Supervised, batch: Batch) -> Array:
+        unlabelled = {"label": jnp.zeros(num_examples(batch), jnp.int32)}  # nothing looks at labels: a batch may come without
+        return outputs_of(state, preprocess({**unlabelled, **batch})[0])
+
+    return Learner(initialise, step, evaluate, predict)
