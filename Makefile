@@ -7,11 +7,12 @@ BASE := $(shell "$(PYTHON)" -c 'import sys; print(getattr(sys, "_base_executable
 VERSION := $(if $(BASE),$(shell "$(BASE)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 STAMP := $(VENV)/installed-$(VERSION)
 
-.PHONY: help venv reproduce test lint report peers clean
+.PHONY: help venv reproduce test faults lint report peers clean
 
 help:
 	@echo "make reproduce   the vanishing-gradient figure on real digits"
 	@echo "make test        the tests"
+	@echo "make faults      break hundreds of runs, checkpoints and data files, and count what is lost"
 	@echo "make lint        the linters"
 	@echo "make report      one page of all records, results/index.html"
 	@echo "make peers       add PyTorch, scikit-learn and MiniSom to the environment, for comparisons"
@@ -39,6 +40,9 @@ reproduce: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q
+
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -85,7 +85,7 @@ class Record(NamedTuple):
 
     def trained(self, learner: Learner, batch: PyTree) -> Trained:
         """The kept state with its learner, made by the same factory from the same config, ready to predict; `batch` gives shapes."""
-        like = jax.eval_shape(lambda: learner.init(jax.random.key(0), batch))  # shapes alone: no number comes of this key
+        like = jax.eval_shape(learner.init, jax.random.key(0), batch)  # shapes alone: no number comes of this key
         return Trained(learner, self.state(like))
 
 

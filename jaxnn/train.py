@@ -89,7 +89,7 @@ def fit_stream(
     if checkpoint is not None and not (hasattr(batches, "position") and hasattr(batches, "seek")):
         raise InputError("checkpoint needs batches that have position() and seek(position), as those of jaxnn.data.stream")
     task = _stream_task(learner, Keys(*jax.random.split(key, 4)), batches, num_steps, eval_every, eval_data, mesh)
-    identity = partial(_identity, "fit_stream", key, None, eval_data, eval_every=eval_every, stream=getattr(batches, "identity", None))
+    identity = partial(_identity, "fit_stream", key, None, eval_data, eval_every=eval_every)
     return _alone(task._replace(identity=identity), None, label, checkpoint, stop)
 
 

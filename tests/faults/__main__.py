@@ -26,7 +26,7 @@ def tallies(kills: int, flips: int, malformed: int, folder: Path) -> Iterator[Ca
     yield lambda: list(inputs.data_files(malformed, rng, folder / "data", os.environ))
     yield lambda: list(inputs.record_files(malformed, rng, folder))
     yield lambda: [inputs.configs(malformed, rng, folder)]
-    yield lambda: [harness.command_lines(inputs.FLAGS, folder)]
+    yield lambda: [harness.command_lines(inputs.FLAGS, folder, lambda: True)]
     yield lambda: [harness.bit_flips(flips, rng, folder)]
     yield lambda: [harness.signals([15, 2, 15, 2], folder)]
     yield lambda: [harness.kills(kills, rng, folder)]

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments import command, vanishing_gradient
 from jaxnn import loop
 from jaxnn.checkpoint import Checkpoints, CheckpointWarning, Store, steps
 from jaxnn.manifest import CheckpointError
@@ -26,6 +28,7 @@ from jaxnn.types import Learner
 from tests.faults import victim
 
 ROOT = Path(__file__).parents[2]
+CACHE = Path(tempfile.gettempdir()) / f"jaxnn-faults-{os.getpid()}"
 
 
 class Tally(NamedTuple):
@@ -40,7 +43,9 @@ class Tally(NamedTuple):
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    """Of the victims. What one compiles the next one finds, so that a kill meets a run that trains, and not its compiler."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(CACHE), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {**os.environ, **cache, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
 
 
 def python(*arguments: str, **more: Any) -> subprocess.Popen:
@@ -69,7 +74,8 @@ def kills(count: int, rng: np.random.Generator, folder: Path) -> Tally:
 
 def kill_once(kept: Path, rng: np.random.Generator) -> tuple[float, bool]:
     """Seconds after the first checkpoint, and whether the victim was writing one."""
-    process = python("-m", "tests.faults.victim", str(kept))
+    elsewhere = str(kept.with_name("results"))
+    process = python("-m", "tests.faults.victim", "--folder", str(kept), "--results", elsewhere, "--checkpoint-every", "never")
     began = time.monotonic()
     while not steps(kept) and process.poll() is None and time.monotonic() - began < 120:
         time.sleep(0.005)
@@ -257,26 +263,20 @@ def nan_at(step: int) -> Learner:
 
 # The command line
 
-SMALL = "--recipes nielsen --hidden-layers 2 3 --activations sigmoid --seeds 2 --images 200 --epochs".split()
 
-
-def experiment(*arguments: str) -> subprocess.Popen:
-    return python("-m", "experiments.vanishing_gradient", *arguments)
-
-
-def signals(numbers: list[int], folder: Path, epochs: int = 3000) -> Tally:
+def signals(numbers: list[int], folder: Path) -> Tally:
     """SIGTERM and Ctrl-C to an experiment, then the command that it prints: the record has the arrays of an unbroken run's."""
-    whole, bad = finished(experiment("--results", str(folder / "whole"), *SMALL, str(epochs))), []
+    whole, bad = {name: np.asarray(values) for name, values in in_small_chunks(None).history.train.items()}, []
     for index, number in enumerate(numbers):
         results = folder / f"signal-{index}"
-        process = experiment("--results", str(results), "--checkpoint-every", "0", *SMALL, str(epochs))
+        process = python("-m", "tests.faults.victim", "--results", str(results), "--checkpoint-every", "0")
         wait_for(lambda results=results: list(results.rglob("manifest/metadata")), process)  # type: ignore[misc]
         process.send_signal(number)
         _, error = process.communicate(timeout=120)
         if process.returncode != 128 + number or "--resume" not in error:
             bad.append(f"signal {number}: exit {process.returncode}, said {error[-300:]!r}")
             continue
-        again = finished(experiment("--resume", error.split("--resume ")[1].split()[0]))
+        again = finished(python("-m", "tests.faults.victim", "--resume", error.split("--resume ")[1].split()[0]))
         bad += [f"signal {number}: {name} differs" for name in whole if not np.array_equal(whole[name], again[name], equal_nan=True)]
         if list(results.glob("*/unfinished/*")):
             bad.append(f"signal {number}: the unfinished run is still there")
@@ -298,12 +298,17 @@ def finished(process: subprocess.Popen) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def command_lines(lines: list[str], folder: Path) -> Tally:
-    """Flags that cannot be: exit code 2, one paragraph, no traceback."""
+def command_lines(lines: list[str], folder: Path, capture: Callable[[], Any]) -> Tally:
+    """Flags that cannot be: exit code 2, one paragraph, no traceback. `capture()` gives what was said since the last call."""
     bad = []
     for line in lines:
-        process = experiment("--results", str(folder / "flags"), *shlex.split(line))
-        _, error = process.communicate(timeout=120)
-        if process.returncode != 2 or "Traceback" in error or not error.strip():
-            bad.append(f"{line}: exit {process.returncode}, said {error[-300:]!r}")
+        try:
+            arguments = ["--results", str(folder / "flags"), *shlex.split(line)]
+            code = command.execute(vanishing_gradient.Config, vanishing_gradient.run, vanishing_gradient.plot, arguments)
+        except SystemExit as end:
+            code = end.code  # type: ignore[assignment]
+        except Exception as error:
+            code = f"a raw {type(error).__name__}: {error}"  # type: ignore[assignment]
+        if code != 2 or not capture():
+            bad.append(f"{line}: {code}")
     return Tally("command lines that cannot be", len(lines), len(lines) - len(bad), "exit code 2, in words", tuple(bad))

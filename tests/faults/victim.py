@@ -1,20 +1,22 @@
-"""A real training run that is there to be broken: `python -m tests.faults.victim FOLDER`.
+"""A real training run that is there to be broken: [784,30,30,10] by Adam on shuffled mini-batches of the 5,000 digits.
 
-[784,30,30,10], Adam, shuffled mini-batches of the 5,000 digits, a checkpoint after every compiled chunk. It says when it begins to step.
+Its chunks are short, and with `--checkpoint-every 0` it saves after each of them.
 """
 
 import hashlib
-import sys
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
 
+from experiments import command
+from experiments.unfinished import NOTHING, Keep
 from jaxnn import activations, data, loop, losses, optimizers
 from jaxnn.checkpoint import Checkpoints
 from jaxnn.learners import supervised
 from jaxnn.models import MLP, functional
+from jaxnn.record import Record
 from jaxnn.train import Run, fit
 
 STEPS = 4000
@@ -45,12 +47,22 @@ def digest(run: Run) -> str:
     return sha.hexdigest()
 
 
-def main(arguments: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Config:
+    folder: str | None = None
+    """Its checkpoints; None takes the run's own."""
+    common: command.CommonFields = field(default_factory=command.Common)
+
+
+def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     loop.CHUNK_SECONDS = CHUNK_SECONDS
-    jax.config.update("jax_platforms", "cpu")
-    print("begins", flush=True)
-    print(digest(train(Checkpoints(arguments[0], every=0))), flush=True)
+    found = train(Checkpoints(config.folder, every=0.0) if config.folder else keep.checkpoint("digits"))
+    return command.Outcome(found.history.train, {name: ("step",) for name in found.history.train})
+
+
+def plot(kept: Record) -> dict:
+    return {}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    command.main(Config, run, plot)
