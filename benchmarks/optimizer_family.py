@@ -43,8 +43,8 @@ from experiments.unfinished import NOTHING, Keep
 from jaxnn import optimizers
 from jaxnn.data import Dataset
 from jaxnn.optimizers import SEVEN, Optimizer
-from jaxnn.train import History, sweep
-from jaxnn.types import Batch, InputError, Learner
+from jaxnn.train import sweep
+from jaxnn.types import InputError, Learner
 
 
 @dataclass(frozen=True)
@@ -143,35 +143,29 @@ def measure(
     steps = workload.steps(budget.epochs, data)
     both, evaluated_on_both = workloads.on_both(validation, test.arrays)
 
-    def learner(learning_rate: Any) -> Learner:
-        return workload.learner(make_optimizer, learning_rate)
-
-    def go(make_learner: Callable[..., Learner], key: Any, seeds: int, rates: np.ndarray, eval_data: Batch, label: str) -> History:
-        return sweep(
-            make_learner,
-            key,
-            data,
-            seeds=seeds,
-            axes={"learning_rate": rates},
-            batch_size=workload.batch_size,
-            num_steps=steps,
-            eval_every=math.ceil(steps / config.evaluations),
-            eval_data=eval_data,
-            mesh=Mesh(np.array(jax.devices()), "members") if len(jax.devices()) > 1 else None,
-            checkpoint=keep.checkpoint(label),
-            label=label,
-        ).history
-
+    learner = partial(workload.learner, make_optimizer)
+    train_all = partial(
+        sweep,
+        data=data,
+        batch_size=workload.batch_size,
+        num_steps=steps,
+        eval_every=math.ceil(steps / config.evaluations),
+        mesh=Mesh(np.array(jax.devices()), "members") if len(jax.devices()) > 1 else None,
+    )
     tuning_key, report_key = jax.random.split(jax.random.key(0))
     rates = np.geomspace(config.low, config.high, budget.rates)
-    tuning = go(learner, tuning_key, budget.tuning_seeds, rates, validation, f"{label}, tuning")
+    grid = {"learning_rate": rates}
+    seeds, name = budget.tuning_seeds, f"{label}, tuning"
+    tuning = train_all(learner, tuning_key, seeds=seeds, axes=grid, eval_data=validation, checkpoint=keep.checkpoint(name), label=name).history
     tuned = result(tuning.evaluation["accuracy"], tuning.evaluated_at, tuning.diverged_at, target)
     reported = np.array([rates[choose(tuned)], default_rate(make_optimizer)])
 
     def reporter(learning_rate: Any) -> Learner:
         return evaluated_on_both(learner(learning_rate))
 
-    report = go(reporter, report_key, budget.report_seeds, reported, both, f"{label}, report")
+    pair = {"learning_rate": reported}
+    seeds, name = budget.report_seeds, f"{label}, report"
+    report = train_all(reporter, report_key, seeds=seeds, axes=pair, eval_data=both, checkpoint=keep.checkpoint(name), label=name).history
     return {
         "rates": rates,
         "tuning_best": tuned.best,
