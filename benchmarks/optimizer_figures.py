@@ -93,7 +93,7 @@ def draw_row(ax: Axes, values: np.ndarray, row: float, colour: str, *, filled: b
     reached = values[np.isfinite(values)]  # 0 where the untrained net is there already, which a log axis leaves out
     face = colour if filled else "none"
     ax.plot(reached, np.full(len(reached), row), "o", color=colour, markerfacecolor=face, markersize=4, alpha=0.6)
-    median = np.quantile(unreached_last(values), 0.5, method="nearest")
+    median = np.median(unreached_last(values))
     if np.isfinite(median):
         ax.plot(median, row, "|", color=colour, markersize=13, markeredgewidth=2)
     if len(reached) < len(values):

@@ -12,6 +12,7 @@ TUNED, DEFAULT = 0, 1
 """Places on the axis `tuned_and_default` of a report."""
 PROFILE_TO = 4.0
 """The performance profile is integrated up to so many times the steps of the quickest, as AlgoPerf does."""
+QUARTILES = (0.25, 0.5, 0.75)
 
 History = Mapping[str, np.ndarray]
 
@@ -107,40 +108,58 @@ def _cells(entry: Entry, history: History, target: float) -> tuple[str, ...]:
     at_edge = "" if len(rates) < 3 or rates[0] < tuned.rate < rates[-1] else " (edge)"
     return (
         number(tuned.rate) + at_edge,
-        spread(tuned.steps, tuned, ",.0f"),
-        spread(tuned.seconds, tuned, ".3g"),
-        spread(100 * tuned.validation, tuned, ".2f"),
-        spread(100 * tuned.test, tuned, ".2f"),
+        to_target(tuned.steps, tuned.diverged, ",.0f"),
+        to_target(tuned.seconds, tuned.diverged, ".3g"),
+        percent(tuned.validation, tuned.diverged),
+        percent(tuned.test, tuned.diverged),
         number(default.rate),
-        spread(default.steps, default, ",.0f"),
-        spread(100 * default.test, default, ".2f"),
+        to_target(default.steps, default.diverged, ",.0f"),
+        percent(default.test, default.diverged),
     )
 
 
-def spread(values: np.ndarray, of: Report, form: str) -> str:
-    """Median and quartiles: of steps and seconds with those that never reach the target as the slowest, of accuracies without those
-    that diverged. Then how many reached the target, or diverged.
+def quantiles(values: np.ndarray, at: Sequence[float]) -> np.ndarray:
+    """Those of values of which some may be infinite: between a finite and an infinite one lies an infinite one.
+
+    >>> quantiles(np.array([10.0, 20.0, np.inf, np.inf]), [0, 0.25, 0.5])
+    array([10. , 17.5,  inf])
     """
-    if of.diverged == len(values):
+    with np.errstate(invalid="ignore"):  # ∞ - ∞ and 0 · ∞, in NumPy's interpolation
+        found = np.quantile(values, at)
+    return np.where(np.isnan(found), np.quantile(values, at, method="higher"), found)
+
+
+def to_target(values: np.ndarray, diverged: int, form: str) -> str:
+    """Median and quartiles of steps or seconds, with those that never reach the target as the slowest; how many reach it."""
+    if diverged == len(values):
         return "all diverged"
-    notes = [f"{of.diverged} of {len(values)} diverged"] if of.diverged else []
-    finite = np.isfinite(values)
-    if values is of.steps or values is of.seconds:
-        notes = [f"{finite.sum()} of {len(values)}"] if not finite.all() else []
-        values = unreached_last(values)
-    else:
-        values = values[finite]
-    if not np.isfinite(np.quantile(values, 0.5, method="nearest")):
-        return "never" if not finite.any() else notes[0]
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75], method="nearest")
-    text = f"{median:{form}} [{low:{form}}, {high:{form}}]" if np.isfinite(high) else f"{median:{form}}"
-    return " ".join([text, *(f"({note})" for note in notes)])
+    reached = np.isfinite(values).sum()
+    if reached == 0:
+        return "never"
+    text, share = _spread(quantiles(unreached_last(values), QUARTILES), form), f"{reached} of {len(values)}"
+    if reached == len(values):
+        return text
+    return f"{text} ({share})" if text else share
+
+
+def percent(accuracy: np.ndarray, diverged: int) -> str:
+    """Median and quartiles without those that diverged; how many did."""
+    if diverged == len(accuracy):
+        return "all diverged"
+    text = _spread(100 * quantiles(accuracy[np.isfinite(accuracy)], QUARTILES), ".2f")
+    return f"{text} ({diverged} of {len(accuracy)} diverged)" if diverged else text
+
+
+def _spread(quartiles: np.ndarray, form: str) -> str:
+    """`median [low, high]`, as far as they are finite."""
+    low, median, high = (f"{value:{form}}" for value in quartiles)
+    return f"{median} [{low}, {high}]" if np.isfinite(quartiles[2]) else median if np.isfinite(quartiles[1]) else ""
 
 
 def in_a_line(entry: Entry, history: History, targets: Mapping[str, float]) -> str:
     """What came out for one optimizer on one workload."""
     tuned = report(entry, history, targets[entry.workload], TUNED)
-    steps, test = spread(tuned.steps, tuned, ",.0f"), spread(100 * tuned.test, tuned, ".2f")
+    steps, test = to_target(tuned.steps, tuned.diverged, ",.0f"), percent(tuned.test, tuned.diverged)
     return f"rate {number(tuned.rate)}, steps {steps}, test {test} %, {history[entry.key('run_seconds')]:.0f} s"
 
 

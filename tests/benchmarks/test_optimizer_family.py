@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from benchmarks import optimizer_family, optimizer_results, pieces, workloads
+from benchmarks import optimizer_family, optimizer_figures, optimizer_results, pieces, workloads
 from benchmarks.optimizer_results import DEFAULT, TUNED, Entry, choose, profile, result, score
 from experiments import command
 from jaxnn import activations, optimizers
@@ -151,8 +152,31 @@ def test_the_performance_profile_by_hand():
 def test_the_summary_by_hand():
     history, entries, targets = history_of({"a": [10, 20, 30], "b": [10, None, None]})
     rows = optimizer_results.summary(entries, history, targets).splitlines()[-2:]
-    assert rows[0].startswith("| a | 0.1 | 20 [10, 30] | 10 [5, 15] | 95.00 [95.00, 95.00] | 94.00 [94.00, 94.00] | 0.2 | never |")
+    assert rows[0].startswith("| a | 0.1 | 20 [15, 25] | 10 [7.5, 12.5] | 95.00 [95.00, 95.00] | 94.00 [94.00, 94.00] | 0.2 | never |")
     assert rows[1].startswith("| b | 0.1 | 1 of 3 | 1 of 3 |")
+
+
+@pytest.mark.parametrize("seeds", [4, 6, 8, 10])
+def test_half_of_the_seeds_are_not_most_whatever_their_number(seeds):
+    """As where a rate is chosen: the median is infinite, in the table as in the figure."""
+    half = [10 * (seed + 1) for seed in range(seeds // 2)]
+    history, entries, targets = history_of({"a": half + [None] * len(half), "b": [*half, 50] + [None] * (len(half) - 1)})
+    rows = [optimizer_results.summary([entry], history, targets).splitlines()[-1].split(" | ") for entry in entries]
+    assert rows[0][2:4] == [f"{seeds // 2} of {seeds}"] * 2
+    assert rows[1][2] == f"{np.median([half[-1], 50]):.0f} ({seeds // 2 + 1} of {seeds})"
+    steps = [optimizer_results.report(entry, history, 0.9, TUNED).steps for entry in entries]
+    assert choose(tuned(np.stack([steps[0], np.full(seeds, 60)], 1), np.full((seeds, 2), 0.9))) == 1
+    ax = Figure().subplots()
+    for row, values in enumerate(steps):
+        optimizer_figures.draw_row(ax, values, row, "black", filled=True)
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_marker() == "|"] == [1]
+
+
+def test_an_accuracy_is_told_without_the_seeds_that_diverged():
+    history, entries, targets = history_of({"a": [10, 20, 30, None]})
+    history["diverged_at/w/a"][:2] = 3
+    row = optimizer_results.summary(entries, history, targets).splitlines()[-1].split(" | ")
+    assert row[2:5] == ["1 of 4", "1 of 4", "72.50 [61.25, 83.75] (2 of 4 diverged)"]
 
 
 def test_both_splits_are_measured_at_once():
