@@ -156,7 +156,9 @@ def measure(
     rates = np.geomspace(config.low, config.high, budget.rates)
     grid = {"learning_rate": rates}
     seeds, name = budget.tuning_seeds, f"{label}, tuning"
-    tuning = train_all(learner, tuning_key, seeds=seeds, axes=grid, eval_data=validation, checkpoint=keep.checkpoint(name), label=name).history
+    tuning = train_all(
+        learner, tuning_key, seeds=seeds, axes=grid, eval_data=validation, checkpoint=keep.checkpoint(name), label=name
+    ).history
     tuned = result(tuning.evaluation["accuracy"], tuning.evaluated_at, tuning.diverged_at, target)
     reported = np.array([rates[choose(tuned)], default_rate(make_optimizer)])
 

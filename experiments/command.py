@@ -142,7 +142,11 @@ def parse(config_class: type, args: Sequence[str], doc: str, module: str) -> tup
     """The config, and the folder of the unfinished run that it is of, where it goes on with one."""
 
     def by_tyro(**default: Any) -> Any:
-        return tyro.cli(config_class, args=list(args), description=doc, prog=f"python -m {module}", **default)
+        config = tyro.cli(config_class, args=list(args), description=doc, prog=f"python -m {module}", **default)
+        for name, value in vars(config).items():
+            if value == ():
+                raise InputError(f"--{name.replace('_', '-')} needs at least one value")
+        return config
 
     config: Any = by_tyro()
     if config.common.resume is None:

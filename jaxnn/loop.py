@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from jaxnn import devices
 from jaxnn.checkpoint import Checkpoints, Goal, Store
 from jaxnn.interrupt import Interrupted, asked_to_stop
 from jaxnn.progress import progress
@@ -77,7 +79,7 @@ class Task(NamedTuple):
 
     init: Callable[[], Any]
     shapes: Callable[[], Any]
-    """What `init` gives, as shapes and dtypes."""
+    """What `init` gives, as shapes, dtypes and, over a mesh, shardings."""
     advance: Callable[[Any, int, int], tuple[Any, Mapping[str, Any]]]
     """Steps begin … end-1; row i of the metrics is that of step begin + i."""
     evaluate: Callable[[Any, int], Metrics] | None
@@ -87,6 +89,8 @@ class Task(NamedTuple):
     """Steps that one call of `advance` may take."""
     lead: tuple[int, ...] = ()
     """The leading axes of state and metrics: none for one learner, (seeds, size) for a sweep."""
+    mesh: Mesh | None = None
+    """The devices that take part, which may be those of several processes."""
     trim: Callable[[PyTree], PyTree] = lambda tree: tree
     """What is kept of arrays with the leading axes: a sweep's idle copies, which fill its last device, are not."""
     pad: Callable[[PyTree], PyTree] = lambda tree: tree
@@ -200,8 +204,8 @@ def _go_on(
             now = time.perf_counter()
             journal.run_seconds, tick = journal.run_seconds + now - tick, now
             journal.waited_seconds, waited = journal.waited_seconds + task.waited() - waited, task.waited()
-            signal, kept = asked(), False
-            if store and not diverged and (signal or _is_best(store, score) or (store.checkpoints.at_end if ended else store.due())):
+            signal, kept = int(devices.agreed([asked()], task.mesh)[0]), False
+            if store and not diverged and (signal or _is_best(store, score) or _is_time(task, store, ended)):
                 kept = store.save(step, task.trim(state), journal.arrays(task.trim), task.position(), score)
             if store and signal:
                 raise Interrupted(_say_interrupted(task, step, store, kept), signal)
@@ -212,7 +216,8 @@ def _go_on(
             state, metrics = task.advance(state, step, end)
             journal.trained(step, _rows(metrics, task.lead, end - step))
             seconds = time.perf_counter() - chunk_began
-            length = max(1, min(task.capacity, int((end - step) * CHUNK_SECONDS / seconds)))
+            in_time = (end - step) * CHUNK_SECONDS / seconds
+            length = max(1, min(task.capacity, int(devices.of_first([in_time], task.mesh)[0])))  # one clock for all processes
             show(end, _shown(task, journal, end - step, seconds, task.waited() - waited))
             step = end
 
@@ -240,7 +245,7 @@ def _beginning(task: Task, start: tuple[int, Any] | None, store: Store | None) -
             raise InputError(f"{folder} holds a checkpoint of step {saved.step}, beyond num_steps = {task.num_steps}; name another folder")
         if saved.step < task.num_steps:
             task.seek(saved.position)
-        return saved.step, jax.tree.map(jnp.array, task.pad(saved.state)), Journal.of(saved.history, task)
+        return saved.step, _copied(task.pad(saved.state), task.shapes()), Journal.of(saved.history, task)
     if start is None:
         return 0, task.init(), Journal(task.lead)
     if not 0 <= start[0] <= task.num_steps:
@@ -251,12 +256,16 @@ def _beginning(task: Task, start: tuple[int, Any] | None, store: Store | None) -
 def _evaluate(task: Task, step: int, state: Any, journal: Journal, store: Store | None) -> float | None:
     """Evaluate where it is time to; return the score of this step by the goal of the checkpoints."""
     if task.evaluate and (step % task.eval_every == 0 or step == task.num_steps) and step not in journal.evaluated_at[-1:]:
-        journal.evaluated(step, jax.device_get(task.evaluate(state, step)))
+        journal.evaluated(step, devices.to_host(task.evaluate(state, step)))
     goal = store.checkpoints.best if store else None
     if goal is None or step not in journal.evaluated_at[-1:]:
         return None
     score = goal.score(task.trim(journal.evaluation[-1]))
     return score if math.isfinite(score) else None
+
+
+def _is_time(task: Task, store: Store, ended: bool) -> bool:
+    return store.checkpoints.at_end if ended else bool(devices.of_first([store.due()], task.mesh)[0])
 
 
 def _is_best(store: Store, score: float | None) -> bool:
@@ -287,11 +296,11 @@ def _copied(state: Any, like: Any) -> Any:
         if jnp.shape(leaf) != own.shape or jnp.result_type(leaf) != own.dtype:
             kinds = f"{jnp.result_type(leaf)}{jnp.shape(leaf)}, this learner's is {own.dtype}{own.shape}"
             raise InputError(f"start has a state whose leaf {jax.tree_util.keystr(path)} is {kinds}")
-    return jax.tree.map(jnp.array, state)
+    return jax.tree.map(lambda x, own: devices.placed(jnp.array(x), own.sharding) if own.sharding else jnp.array(x), state, like)
 
 
 def _rows(metrics: Mapping[str, Any], lead: tuple[int, ...], count: int) -> dict[str, np.ndarray]:
-    return {name: np.asarray(rows)[(slice(None),) * len(lead) + (slice(count),)].copy() for name, rows in metrics.items()}
+    return {name: rows[(slice(None),) * len(lead) + (slice(count),)].copy() for name, rows in devices.to_host(metrics).items()}
 
 
 def _first_not_finite(metrics: dict[str, np.ndarray], lead: tuple[int, ...]) -> np.ndarray:

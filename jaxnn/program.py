@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnn.shuffle import permutation
@@ -48,6 +48,8 @@ class Alone:
     """One learner by itself."""
 
     learner: Learner
+    mesh: Mesh | None = None
+    """Devices that share the rows of each batch, along one axis; all else each of them has whole."""
     lead: tuple[int, ...] = ()
     """The leading axes of its state and metrics."""
     gathers: int = 1
@@ -56,8 +58,22 @@ class Alone:
     """How many members run at the same time."""
 
     def lift(self, function: Callable) -> Callable:
-        """f(learner, keys, state) as g(points, keys, state)."""
-        return lambda points, keys, state: function(self.learner, keys, state)
+        """f(learner, keys, state, shared) as g(points, keys, state, shared)."""
+        return lambda points, keys, state, shared: function(self.learner, keys, state, shared)
+
+    @property
+    def state_sharding(self) -> NamedSharding | None:
+        return None if self.mesh is None else NamedSharding(self.mesh, P())
+
+    def share_rows(self, tree: PyTree, axis: int = 0) -> PyTree:
+        """Arrays whose rows, along `axis`, the devices share evenly, if they can."""
+        if self.mesh is None or any(leaf.shape[axis] % self.mesh.size for leaf in jax.tree.leaves(tree)):
+            return tree
+        return lax.with_sharding_constraint(tree, NamedSharding(self.mesh, P(*(None,) * axis, *self.mesh.axis_names)))
+
+    def keep_whole(self, tree: PyTree) -> PyTree:
+        """Arrays that each device has whole."""
+        return tree if self.mesh is None else lax.with_sharding_constraint(tree, self.state_sharding)
 
 
 @dataclass(frozen=True)
@@ -94,30 +110,45 @@ class Members:
     def at_once(self) -> int:
         return math.prod(n for n, over in zip(self.here, (self.over_seeds, self.over), strict=True) if over is vmapped)
 
-    def lift(self, function: Callable) -> Callable:
-        """f(learner, keys, state) as g(points, keys, states), every result with the leading axes (seeds, size).
+    @property
+    def state_sharding(self) -> NamedSharding | None:
+        return None if self.mesh is None else NamedSharding(self.mesh, self._over_devices)
 
-        The points of one seed see the same keys, hence the same batches, which are gathered once for all of them.
+    @property
+    def _over_devices(self) -> P:
+        (axis,) = self.mesh.axis_names  # type: ignore[union-attr]
+        return P(axis) if self.split_seeds else P(None, axis)
+
+    def share_rows(self, tree: PyTree, axis: int = 0) -> PyTree:
+        """As they are: a member lives on one device."""
+        return tree
+
+    keep_whole = share_rows
+
+    def lift(self, function: Callable) -> Callable:
+        """f(learner, keys, state, shared) as g(points, keys, states, shared), every result with the leading axes (seeds, size).
+
+        All members share the data. The points of one seed see the same keys, hence the same batches, gathered once for all of them.
         """
         seeds, size = self.here
 
-        def of_a_seed(points: dict, keys: Keys, states: Any) -> Any:
+        def of_a_seed(points: dict, keys: Keys, states: Any, shared: Any) -> Any:
             def member(point: dict, state: Any) -> Any:
                 again = Keys(*map(jax.random.clone, keys))  # the same for all points, on purpose: tell JAX's key checker so
-                return function(self.make_learner(**point), again, state)
+                return function(self.make_learner(**point), again, state, shared)
 
             return self.over(member, size)(points, states)
 
-        def of_all(points: dict, keys: Keys, states: Any) -> Any:
-            return self.over_seeds(lambda keys, states: of_a_seed(points, keys, states), seeds)(keys, states)
+        def of_all(points: dict, keys: Keys, states: Any, shared: Any) -> Any:
+            return self.over_seeds(lambda keys, states: of_a_seed(points, keys, states, shared), seeds)(keys, states)
 
         return self._split(of_all) if self.mesh else of_all
 
     def _split(self, of_all: Callable) -> Callable:
         """Each device runs its own members; nothing is sent between them."""
-        (axis,) = self.mesh.axis_names  # type: ignore[union-attr]
-        points, keys, states = (P(), P(axis), P(axis)) if self.split_seeds else (P(axis), P(), P(None, axis))
-        return jax.shard_map(of_all, mesh=self.mesh, in_specs=(points, keys, states), out_specs=states, check_vma=False)
+        states = self._over_devices
+        points, keys = (P(), states) if self.split_seeds else (P(*states[1:]), P())
+        return jax.shard_map(of_all, mesh=self.mesh, in_specs=(points, keys, states, P()), out_specs=states, check_vma=False)
 
 
 def vmapped(function: Callable, size: int) -> Callable:
@@ -157,13 +188,13 @@ def plan(members: Alone | Members, points: dict, keys: Keys, data: Batch, batch_
 def check_step(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> PyTree:
     """The shapes of a step's metrics, nothing computed. Raises `InputError` for a step that breaks the learner's contract."""
 
-    def metrics_of_a_step(learner: Learner, keys: Keys, _: None) -> Metrics:
+    def metrics_of_a_step(learner: Learner, keys: Keys, _: None, example: Batch) -> Metrics:
         before = learner.init(keys.init, example)
         after, metrics = learner.step(keys.step, before, example)
         _check_contract(before, after, metrics)
         return metrics
 
-    return jax.eval_shape(members.lift(metrics_of_a_step), points, keys, None)
+    return jax.eval_shape(members.lift(metrics_of_a_step), points, keys, None, example)
 
 
 def _check_contract(before: Any, after: Any, metrics: Any) -> None:
@@ -195,8 +226,9 @@ def prefers_one_seed_at_a_time(members: Members, points: dict, keys: Keys, data:
 
 
 def init_shapes(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
-    """The shapes and dtypes of that state, without computing it."""
-    return jax.eval_shape(partial(_init, members), points, keys, example)
+    """The shapes, dtypes and shardings of that state, without computing it."""
+    shapes = jax.eval_shape(partial(_init, members), points, keys, example)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=members.state_sharding), shapes)
 
 
 @cache
@@ -207,49 +239,65 @@ def _init_on(backend: str) -> Callable:
 
 
 def _init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
-    return members.lift(lambda learner, keys, _: learner.init(keys.init, example))(points, keys, None)
+    return members.keep_whole(members.lift(lambda learner, keys, _, example: learner.init(keys.init, example))(points, keys, None, example))
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
 def advance(
     members: Alone | Members, plan: Plan, points: dict, keys: Keys, state: Any, data: Batch, begin: jax.Array, end: jax.Array
 ) -> tuple[Any, Metrics]:
-    return members.lift(lambda learner, keys, state: _chunk(learner, plan, keys, state, data, begin, end))(points, keys, state)
+    chunk = lambda learner, keys, state, shared: _chunk(members, learner, plan, keys, state, *shared)  # noqa: E731
+    return members.lift(chunk)(points, keys, state, (data, begin, end))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
-def one_step(learner: Learner, keys: Keys, state: Any, batch: Batch, t: jax.Array) -> tuple[Any, Metrics]:
+def one_step(alone: Alone, keys: Keys, state: Any, batch: Batch, t: jax.Array) -> tuple[Any, Metrics]:
     """Step t alone, on a batch that the host brings."""
-    return learner.step(jax.random.fold_in(keys.step, t), state, batch)
+    return alone.keep_whole(alone.learner.step(jax.random.fold_in(keys.step, t), state, batch))
 
 
 @partial(jax.jit, static_argnums=0)
 def evaluate(members: Alone | Members, points: dict, keys: Keys, state: Any, data: Batch, step: jax.Array) -> Metrics:
     rows = max(MEMBER_ROWS, EVALUATION_ROWS // members.at_once)
 
-    def means(learner: Learner, keys: Keys, state: Any) -> Metrics:
-        return _means(learner, jax.random.fold_in(keys.evaluate, step), state, data, rows)
+    if isinstance(members, Alone) and members.mesh and rows > members.mesh.size:
+        rows -= rows % members.mesh.size
 
-    return members.lift(means)(points, keys, state)
+    def means(learner: Learner, keys: Keys, state: Any, shared: tuple) -> Metrics:
+        data, step = shared
+        return members.keep_whole(_means(members, learner, jax.random.fold_in(keys.evaluate, step), state, data, rows))
+
+    return members.lift(means)(points, keys, state, (data, step))
 
 
-def _chunk(learner: Learner, plan: Plan, keys: Keys, state: Any, data: Batch, begin: jax.Array, end: jax.Array) -> tuple[Any, Metrics]:
+def _chunk(
+    members: Alone | Members, learner: Learner, plan: Plan, keys: Keys, state: Any, data: Batch, begin: jax.Array, end: jax.Array
+) -> tuple[Any, Metrics]:
     """Steps begin … end-1. Row i of the metrics (capacity, ...) is that of step begin + i; rows past the end are zero."""
     shapes = jax.eval_shape(learner.step, keys.step, state, first_batch(data, plan.batch_size))[1]
     metrics = jax.tree.map(lambda m: jnp.zeros((plan.capacity, *m.shape), m.dtype), shapes)
 
     def step(t: jax.Array, carry: tuple[Any, Metrics], batch: Batch) -> tuple[Any, Metrics]:
         state, metrics = carry
-        state, new = learner.step(jax.random.fold_in(keys.step, t), state, batch)
+        state, new = members.keep_whole(learner.step(jax.random.fold_in(keys.step, t), state, members.share_rows(batch)))
         return state, jax.tree.map(lambda rows, m: lax.dynamic_update_index_in_dim(rows, m, t - begin, 0), metrics, new)
 
     if plan.batch_size is None:
+        data = members.share_rows(data)
         return lax.fori_loop(begin, end, lambda t, carry: step(t, carry, data), (state, metrics))
-    return _over_batches(step, plan.batch_size, plan.block, keys.shuffle, (state, metrics), data, begin, end)
+    return _over_batches(members, step, plan.batch_size, plan.block, keys.shuffle, (state, metrics), data, begin, end)
 
 
 def _over_batches(
-    step: Callable, batch_size: int, block: int, key: jax.Array, carry: Any, data: Batch, begin: jax.Array, end: jax.Array
+    members: Alone | Members,
+    step: Callable,
+    batch_size: int,
+    block: int,
+    key: jax.Array,
+    carry: Any,
+    data: Batch,
+    begin: jax.Array,
+    end: jax.Array,
 ) -> Any:
     """step(t, carry, batch) for the shuffled batches of begin … end-1, with the rows of one block of steps gathered at a time.
 
@@ -268,6 +316,7 @@ def _over_batches(
         epoch, offset = t // per_epoch, t % per_epoch
         order = lax.cond((offset == 0) & (t > begin), lambda: shuffled(epoch), lambda: order)
         rows = lax.dynamic_slice_in_dim(order, offset * batch_size, block * batch_size).reshape(block, batch_size)
+        rows = members.share_rows(rows, axis=1)
         batches = jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), data)
         stop = t + jnp.minimum(jnp.minimum(block, per_epoch - offset), end - t)
         carry = lax.fori_loop(t, stop, lambda s, carry: step(s, carry, jax.tree.map(lambda x: at(x, s - t), batches)), carry)
@@ -276,14 +325,14 @@ def _over_batches(
     return lax.while_loop(lambda loop: loop[0] < end, a_block, (begin, shuffled(begin // per_epoch), carry))[2]
 
 
-def _means(learner: Learner, key: jax.Array, state: Any, data: Batch, rows: int) -> Metrics:
+def _means(members: Alone | Members, learner: Learner, key: jax.Array, state: Any, data: Batch, rows: int) -> Metrics:
     """The mean of each per-example metric over all of `data`, `rows` examples at a time."""
     total = num_examples(data)
     size = min(total, rows)
     full, rest = divmod(total, size)
 
     def sums(index: jax.Array | int, size_here: int) -> Metrics:
-        batch = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, index * size, size_here), data)
+        batch = members.share_rows(jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, index * size, size_here), data))
         values = learner.evaluate(jax.random.fold_in(key, index), state, batch)
         if any(jnp.shape(value) != (size_here,) for value in values.values()):
             shapes = {name: jnp.shape(value) for name, value in values.items()}

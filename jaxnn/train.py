@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxnn import program
+from jaxnn import devices, program
 from jaxnn.checkpoint import Checkpoints
 from jaxnn.feed import Feed
 from jaxnn.leaves import is_key, named
@@ -40,6 +40,7 @@ def fit(
     num_steps: int,
     eval_every: int | None = None,
     eval_data: Batch = None,
+    mesh: Mesh | None = None,
     start: tuple[int, Any] | None = None,
     checkpoint: Checkpoints | None = None,
     stop: EarlyStopping | None = None,
@@ -51,6 +52,7 @@ def fit(
     batch dropped; `batch_size=None` takes all of it, as it stands, in every step. `data=None` serves a learner that makes
     its own. `eval_data` is evaluated before every `eval_every`-th step (None: the first) and at the end.
     `start=(t, state)` goes on before step t: with the same key the result is bit-equal to an unbroken run.
+    `mesh` shares the rows of each batch out over its devices (`jaxnn.devices.mesh()`), which add their gradients up.
     `checkpoint` saves the run as it goes, and goes on from what an earlier, broken call with the same arguments saved, bit for
     bit; SIGINT and SIGTERM then finish the chunk and save before they end the run with `jaxnn.interrupt.Interrupted`.
     A larger `num_steps` than that call's goes further. `stop` ends a run whose evaluations no longer improve.
@@ -59,7 +61,9 @@ def fit(
     Raises `InputError` for sizes that do not fit, `Diverged` when a metric is no longer finite, and
     `jaxnn.checkpoint.CheckpointError` for checkpoints of another run and for those of which none verifies.
     """
-    task = _task(Alone(learner), {}, Keys(*jax.random.split(key, 4)), data, batch_size, num_steps, eval_every, eval_data)
+    _check_shares(mesh, data, batch_size)
+    keys = Keys(*jax.random.split(key, 4))
+    task = _task(Alone(learner, _one_axis(mesh)), {}, keys, data, batch_size, num_steps, eval_every, eval_data)
     identity = partial(_identity, "fit", key, data, eval_data, batch_size=batch_size, eval_every=eval_every)
     return _alone(task._replace(identity=identity), start, label, checkpoint, stop)
 
@@ -129,7 +133,7 @@ def sweep(
     A member that diverges is marked in `history.diverged_at` while the others go on.
     `how="map"` runs the members one after the other, for nets that gain nothing from vmap. On a CPU the seeds of large
     states that train on small batches run so anyway, the points of each at once: all together would fall out of its cache.
-    `mesh` shares the members out over its devices, which need nothing of each other: `Mesh(jax.devices(), "members")`.
+    `mesh` shares the members out over its devices, which need nothing of each other (`jaxnn.devices.mesh()`).
     `checkpoint` is as in `fit`; a sweep may go on with another number of devices than it was saved with.
     """
     if seeds < 1:
@@ -189,8 +193,24 @@ def _shared_out(members: Members, mesh: Mesh | None) -> Members:
     seeds, size = (math.ceil(count / mesh.size) * mesh.size for count in members.lead)
     split_seeds = seeds * members.size < members.seeds * size
     lead = (seeds, members.size) if split_seeds else (members.seeds, size)
-    one_axis = Mesh(mesh.devices.ravel(), "members")
-    return replace(members, seeds=lead[0], size=lead[1], mesh=one_axis, split_seeds=split_seeds)
+    return replace(members, seeds=lead[0], size=lead[1], mesh=_one_axis(mesh), split_seeds=split_seeds)
+
+
+def _one_axis(mesh: Mesh | None) -> Mesh | None:
+    """All devices of a mesh along one axis, which XLA may shard along as it sees fit (`AxisType.Auto`)."""
+    return None if mesh is None else Mesh(mesh.devices.ravel(), "devices")
+
+
+def _check_shares(mesh: Mesh | None, data: Batch, batch_size: int | None) -> None:
+    if mesh is None:
+        return
+    if data is None:
+        raise InputError("mesh shares the rows of a batch out, but there is no data; a learner that makes its own runs on one device")
+    rows = num_examples(data) if batch_size is None else batch_size
+    if rows % mesh.size:
+        nearest = max(1, round(rows / mesh.size)) * mesh.size
+        what = f"all {rows} examples at once are" if batch_size is None else f"batch_size {rows} is"
+        raise InputError(f"{what} no multiple of the {mesh.size} devices that share them; the nearest is {nearest}")
 
 
 def _padded(count: int, to: int) -> np.ndarray:
@@ -212,18 +232,31 @@ def _task(
     _check(data, batch_size, num_steps, eval_every)
     if eval_data is not None:
         _check_rows("eval_data", eval_data)
-    data, eval_data = jax.device_put((data, eval_data))
+    if members.mesh is None:
+        data, eval_data = jax.device_put((data, eval_data))
+    else:
+        points, keys, data, eval_data = devices.replicated((points, keys, data, eval_data), members.mesh)
     plan = program.plan(members, points, keys, data, batch_size, min(eval_every, num_steps))
     example = program.first_batch(data, batch_size)
 
     def advance(state: Any, begin: int, end: int) -> tuple[Any, Metrics]:
-        return program.advance(members, plan, points, keys, state, data, jnp.int32(begin), jnp.int32(end))
+        return program.advance(members, plan, points, keys, state, data, np.int32(begin), np.int32(end))
 
     def evaluate(state: Any, step: int) -> Metrics:
-        return program.evaluate(members, points, keys, state, eval_data, jnp.int32(step))
+        return program.evaluate(members, points, keys, state, eval_data, np.int32(step))
 
     init, shapes = (partial(function, members, points, keys, example) for function in (program.init, program.init_shapes))
-    return Task(init, shapes, advance, None if eval_data is None else evaluate, num_steps, eval_every, plan.capacity, members.lead)
+    return Task(
+        init,
+        shapes,
+        advance,
+        None if eval_data is None else evaluate,
+        num_steps,
+        eval_every,
+        plan.capacity,
+        members.lead,
+        members.mesh,
+    )
 
 
 def _stream_task(
@@ -238,21 +271,22 @@ def _stream_task(
     """Steps that are started one by one: little beside the reading of their batches."""
     if eval_data is not None:
         _check_rows("eval_data", eval_data)
-    alone, feed, eval_data = Alone(learner), Feed(batches, mesh), jax.device_put(eval_data)
+    alone, feed = Alone(learner, _one_axis(mesh)), Feed(batches, _one_axis(mesh))
+    keys, eval_data = jax.device_put((keys, eval_data)) if alone.mesh is None else devices.replicated((keys, eval_data), alone.mesh)
     program.check_step(alone, {}, keys, feed.first)
 
     def advance(state: Any, begin: int, end: int) -> tuple[Any, dict[str, np.ndarray]]:
         if begin == end:
-            return state, _stacked([program.one_step(learner, keys, jax.tree.map(jnp.copy, state), feed.first, jnp.int32(begin))[1]])
+            return state, _stacked([program.one_step(alone, keys, jax.tree.map(jnp.copy, state), feed.first, np.int32(begin))[1]])
         rows: list[Metrics] = []
         for t in range(begin, end):
             jax.block_until_ready(rows[-2:-1])  # two steps under way, no queue of batches on the device
-            state, metrics = program.one_step(learner, keys, state, feed.next(t), jnp.int32(t))
+            state, metrics = program.one_step(alone, keys, state, feed.next(t), np.int32(t))
             rows.append(metrics)
         return state, _stacked(rows)
 
     def evaluate(state: Any, step: int) -> Metrics:
-        return program.evaluate(alone, {}, keys, state, eval_data, jnp.int32(step))
+        return program.evaluate(alone, {}, keys, state, eval_data, np.int32(step))
 
     init, shapes = (partial(function, alone, {}, keys, feed.first) for function in (program.init, program.init_shapes))
     return Task(
@@ -263,6 +297,7 @@ def _stream_task(
         num_steps,
         num_steps if eval_every is None else eval_every,
         program.CHUNK_STEPS,
+        mesh=alone.mesh,
         position=feed.position,
         seek=feed.seek,
         waited=lambda: feed.waited,

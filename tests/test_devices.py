@@ -1,4 +1,4 @@
-"""Meshes of fake devices in this process, and how processes find each other."""
+"""Meshes of fake devices in this process, and two processes that meet over loopback."""
 
 import socket
 import threading
@@ -7,15 +7,46 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnn import devices, rollcall
-from jaxnn.types import InputError
+from jaxnn import devices, losses, program, rollcall
+from jaxnn.learners import supervised
+from jaxnn.models import MLP, functional
+from jaxnn.train import fit, sweep
+from jaxnn.types import InputError, Learner
 from tests import processes
 
 LAUNCHED = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE", "PMI_RANK")
+
+
+HIDDEN = 7
+
+
+def classifier(learning_rate=0.5):
+    loss = losses.softmax_cross_entropy_with_integer_labels
+    return supervised(*functional(MLP((HIDDEN, 3))), loss, optax.sgd(learning_rate, momentum=0.9), metrics={"accuracy": losses.accuracy})
+
+
+LEARNER = classifier()
+
+
+def images(count=48):
+    generator = np.random.default_rng(0)
+    label = generator.integers(0, 3, count)
+    image = generator.integers(0, 40, (count, 4, 4, 1)) + 80 * (label[:, None, None, None] == np.arange(4)[:, None, None])
+    return {"image": image.astype(np.uint8), "label": label.astype(np.int32)}
+
+
+def close(found, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+
+
+def measured(run):
+    """All that must not depend on the devices."""
+    return run.state, run.history.train, run.history.evaluation, run.history.diverged_at
 
 
 # A mesh in one process
@@ -51,6 +82,105 @@ def test_arrays_that_devices_share_come_to_the_host_whole():
 def test_one_process_agrees_with_itself():
     assert devices.agreed([3, 0.25], devices.mesh()).tolist() == [3, 0.25]
     assert devices.of_first([3, 0.25], None).tolist() == [3, 0.25]
+
+
+# fit over a mesh
+
+
+@pytest.mark.parametrize("batch_size", [16, None])
+def test_devices_that_share_a_batch_change_nothing(batch_size, monkeypatch):
+    monkeypatch.setattr(program, "EVALUATION_ROWS", 20)  # shared in blocks of 16
+    monkeypatch.setattr(program, "MEMBER_ROWS", 1)
+    data, settings = images(), {"batch_size": batch_size, "num_steps": 7, "eval_every": 4, "eval_data": images(45), "label": None}
+    alone = fit(LEARNER, jax.random.key(3), data, **settings)
+    shared = fit(LEARNER, jax.random.key(3), data, mesh=devices.mesh(), **settings)
+    close(measured(shared), measured(alone))
+    assert all(leaf.sharding.is_fully_replicated and len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(shared.state))
+    first = fit(LEARNER, jax.random.key(3), data, mesh=devices.mesh(), **settings | {"num_steps": 4})
+    rest = fit(LEARNER, jax.random.key(3), data, mesh=devices.mesh(), start=(4, first.state), **settings)
+    jax.tree.map(np.testing.assert_array_equal, rest.state, shared.state)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(first.state))
+
+
+@pytest.mark.parametrize("batch_size", [40, None])
+def test_each_device_works_on_its_rows_alone(batch_size):
+    """Of 40 rows, or of all 48, each device gathers and multiplies its eighth, and what it found is summed up once a step."""
+    mesh = devices.mesh()
+    members = program.Alone(LEARNER, mesh)
+    keys, data = devices.replicated((program.Keys(*jax.random.split(jax.random.key(0), 4)), images()), mesh)
+    plan = program.plan(members, {}, keys, data, batch_size, 5)
+    state = program.init(members, {}, keys, program.first_batch(data, batch_size))
+    text = program.advance.lower(members, plan, {}, keys, state, data, np.int32(0), np.int32(5)).compile().as_text()
+    rows = batch_size or 48
+    assert f"f32[{rows // 8},{HIDDEN}]" in text
+    assert f"f32[{rows},{HIDDEN}]" not in text
+    assert f"{rows},4,4,1]" not in text.replace("u8[48,4,4,1]", "")
+    assert text.count(" all-reduce(") == 1
+
+
+def test_rows_that_devices_cannot_share_evenly_are_an_error_in_words():
+    for batch_size, message in (
+        (20, "batch_size 20 is no multiple of the 8 devices that share them; the nearest is 16"),
+        (3, "nearest is 8"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fit(LEARNER, jax.random.key(0), images(), batch_size=batch_size, num_steps=1, mesh=devices.mesh())
+    with pytest.raises(InputError, match="all 45 examples at once are no multiple of the 8 devices that share them; the nearest is 48"):
+        fit(LEARNER, jax.random.key(0), images(45), num_steps=1, mesh=devices.mesh())
+    own = Learner(lambda key, batch: jnp.zeros(()), lambda key, state, batch: (state, {}), lambda *_: {})
+    with pytest.raises(InputError, match="there is no data"):
+        fit(own, jax.random.key(0), num_steps=1, mesh=devices.mesh())
+
+
+# Two processes
+
+TWO = """
+import numpy as np
+from jaxnn.types import InputError
+from tests import test_devices
+mesh, number = devices.mesh(), jax.process_index()
+results = test_devices.work(mesh)
+results["agreed"] = devices.agreed([2**31 + number, -number, 0.1], mesh)
+results["of_first"] = devices.of_first([2**31 + number, -number, 0.1], mesh)
+try:
+    devices.replicated({"fine": np.ones(3), "data": np.full(2, number)}, mesh)
+except InputError as error:
+    print(error)
+try:
+    devices.mesh(devices=3)
+except InputError as error:
+    print(error)
+np.savez(f"{number}.npz", **results)
+"""
+
+
+def work(mesh):
+    """Both kinds of sharing, and a sweep that goes on from its sharded state, as named arrays on the host."""
+    key, data = jax.random.key(5), images()
+    settings = {"batch_size": 12, "eval_every": 4, "eval_data": images(20), "label": None, "mesh": mesh}
+    grid = {"seeds": 1, "axes": {"learning_rate": [0.1, 0.3, 0.5]}, **settings}  # three members for four devices
+    first = sweep(classifier, key, data, num_steps=4, **grid)
+    runs = {
+        "fit": fit(LEARNER, key, data, num_steps=6, **settings),
+        "sweep": sweep(classifier, key, data, num_steps=7, **grid),
+        "rest": sweep(classifier, key, data, num_steps=7, start=(4, first.state), **grid),
+    }
+    assert mesh is None or not jax.tree.leaves(first.state)[0].is_fully_addressable
+    named = {name: jax.tree_util.tree_leaves_with_path(devices.to_host(measured(run))) for name, run in runs.items()}
+    return {name + jax.tree_util.keystr(path): leaf for name, leaves in named.items() for path, leaf in leaves}
+
+
+def test_two_processes_compute_what_one_does(tmp_path):
+    job = processes.start(TWO, tmp_path)
+    alone = work(None)
+    for number, printed in enumerate(job.wait()):
+        assert "process 1 brings another ['data'] (2,) than process 0: they must be equal" in printed
+        assert "3 of 4 devices: of several processes all devices take part" in printed
+        results = dict(np.load(tmp_path / f"{number}.npz"))
+        assert results.pop("agreed").tolist() == [2**31 + 1, 0, 0.1]
+        assert results.pop("of_first").tolist() == [2**31, 0, 0.1]
+        assert results.keys() == alone.keys()
+        close(results, alone)
 
 
 # How processes find each other

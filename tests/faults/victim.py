@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from experiments import command
 from experiments.unfinished import NOTHING, Keep
@@ -29,12 +30,12 @@ def learner() -> Any:
     return supervised(*model, losses.softmax_cross_entropy_with_integer_labels, optimizers.adam(0.003))
 
 
-def train(checkpoint: Checkpoints | None, num_steps: int = STEPS) -> Run:
+def train(checkpoint: Checkpoints | None, num_steps: int = STEPS, mesh: Mesh | None = None) -> Run:
     """The same run every time, from wherever its checkpoints are."""
     digits = data.load("mnist_5k", "train").arrays
     few = {name: rows[:100] for name, rows in digits.items()}
     settings: dict[str, Any] = {"batch_size": 20, "eval_every": 500, "eval_data": few, "label": None}
-    return fit(learner(), jax.random.key(7), digits, num_steps=num_steps, checkpoint=checkpoint, **settings)
+    return fit(learner(), jax.random.key(7), digits, num_steps=num_steps, checkpoint=checkpoint, mesh=mesh, **settings)
 
 
 def digest(run: Run) -> str:
