@@ -46,6 +46,16 @@ def workload_panels(record: Record, title: str, **shared: object) -> tuple[Figur
     return figure, list(zip(names, axes[0], strict=True))
 
 
+def rate_panels(record: Record, title: str) -> tuple[Figure, list[tuple[str, Axes]]]:
+    """`workload_panels` along the grid of learning rates, which all optimizers share."""
+    figure, panels = workload_panels(record, title)
+    any_optimizer = next(iter(optimizers_of(record)))
+    for workload, ax in panels:
+        rates = record.history[Entry(workload, any_optimizer).key("rates")]
+        ax.set(xscale="log", xlabel="learning rate", xlim=(rates.min() / 1.5, rates.max() * 1.5))
+    return figure, panels
+
+
 def legend(figure: Figure, ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(7, max(1, len(labels))), frameon=False, fontsize=9)
@@ -103,7 +113,7 @@ def draw_row(ax: Axes, values: np.ndarray, row: float, colour: str, *, filled: b
 
 def draw_sensitivity(record: Record) -> Figure:
     """Best validation accuracy against the learning rate; a rate at which a seed diverged is left out."""
-    figure, panels = workload_panels(record, "Sensitivity: best validation accuracy of the tuning seeds against the learning rate")
+    figure, panels = rate_panels(record, "Sensitivity: best validation accuracy of the tuning seeds against the learning rate")
     for workload, ax in panels:
         for name, style in optimizers_of(record).items():
             entry = Entry(workload, name)
@@ -113,7 +123,6 @@ def draw_sensitivity(record: Record) -> Figure:
             ax.fill_between(rates[alive], low, high, color=style["color"], alpha=0.13, linewidth=0)
             ax.plot(rates[alive], median, linewidth=1.4, marker=".", label=name, **style)
         ax.axhline(record.meta["targets"][workload], color="0.5", linewidth=0.8, linestyle=(0, (1, 2)))
-        ax.set(xscale="log", xlabel="learning rate", xlim=(rates.min() / 1.5, rates.max() * 1.5))
     panels[0][1].set_ylabel("best validation accuracy")
     legend(figure, panels[0][1])
     return figure
@@ -121,7 +130,7 @@ def draw_sensitivity(record: Record) -> Figure:
 
 def draw_steps_by_rate(record: Record) -> Figure:
     """Median steps to the target against the learning rate, where most seeds reach it and none diverges; a ring is the chosen one."""
-    figure, panels = workload_panels(record, "Sensitivity: median steps to the target against the learning rate; a ring is the chosen rate")
+    figure, panels = rate_panels(record, "Sensitivity: median steps to the target against the learning rate; a ring is the chosen rate")
     for workload, ax in panels:
         for name, style in optimizers_of(record).items():
             entry = Entry(workload, name)
@@ -131,7 +140,6 @@ def draw_steps_by_rate(record: Record) -> Figure:
             ax.plot(rates[reached], median[reached], linewidth=1.4, marker=".", label=name, **style)
             ring = rates == record.history[entry.key("reported_rates")][TUNED]
             ax.plot(rates[reached & ring], median[reached & ring], "o", color=style["color"], markerfacecolor="none", markersize=9)
-        ax.set(xscale="log", xlabel="learning rate", xlim=(rates.min() / 1.5, rates.max() * 1.5))
         scales.logarithmic(ax, y=True)
     panels[0][1].set_ylabel("steps to the target")
     legend(figure, panels[0][1])
