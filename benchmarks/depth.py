@@ -129,6 +129,7 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
             num_steps=config.steps,
             eval_every=config.eval_every,
             eval_data=test.arrays,
+            mesh=command.all_devices(),
             checkpoint=keep.checkpoint(f"{net.activation} {net.depth}"),
             label=f"{net.activation}, {net.depth} hidden ({number}/{len(all_nets)})",
         ).history

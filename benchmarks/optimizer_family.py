@@ -32,7 +32,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from benchmarks import workloads
 from benchmarks.optimizer_figures import plot
@@ -150,7 +149,7 @@ def measure(
         batch_size=workload.batch_size,
         num_steps=steps,
         eval_every=math.ceil(steps / config.evaluations),
-        mesh=Mesh(np.array(jax.devices()), "members") if len(jax.devices()) > 1 else None,
+        mesh=command.all_devices(),
     )
     tuning_key, report_key = jax.random.split(jax.random.key(0))
     rates = np.geomspace(config.low, config.high, budget.rates)

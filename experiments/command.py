@@ -20,10 +20,11 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import tyro
+from jax.sharding import Mesh
 
 from experiments import unfinished
 from experiments.unfinished import Keep
-from jaxnn import data, record
+from jaxnn import data, devices, record
 from jaxnn.checkpoint import CheckpointWarning
 from jaxnn.data.locate import cache_root
 from jaxnn.interrupt import Interrupted
@@ -255,6 +256,11 @@ def use_platform(name: str) -> None:
         extra = {"gpu": "cuda"}.get(name, name)
         advice = f"Install its driver and `pip install 'jaxnn[{extra}]'`, or run with --platform cpu."
         raise InputError(f"--platform {name}: JAX finds no {name.upper()} on this machine. {advice}") from error
+
+
+def all_devices() -> Mesh | None:
+    """What a sweep takes as `mesh`: all devices, where there are several."""
+    return devices.mesh("members") if len(jax.devices()) > 1 else None
 
 
 def load_digits(digits: Digits, split: str) -> data.Dataset:

@@ -164,7 +164,9 @@ def constant_rates(config: Config, data: Batch, keep: Keep = NOTHING) -> tuple[d
     rates = [0.0, *sorted(set(config.learning_rates))]  # a rate of 0 keeps the weights that all start from
     label = f"{len(rates) - 1} constant rates"
     axes = {"learning_rate": rates}
-    loop = partial(sweep, learner, jax.random.key(0), data, seeds=config.seeds, axes=axes, num_steps=config.steps + 1)
+    loop = partial(
+        sweep, learner, jax.random.key(0), data, seeds=config.seeds, axes=axes, num_steps=config.steps + 1, mesh=command.all_devices()
+    )
     state, history = loop(checkpoint=keep.checkpoint("constant rates"), label=label)
     eigenvalues = largest_eigenvalues(jax.random.key(1), state.variables["params"], data)
     arrays = {"loss": history.train["loss"], "diverged_at": history.diverged_at, "sharpness": np.asarray(eigenvalues)}

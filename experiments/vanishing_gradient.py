@@ -190,6 +190,7 @@ def train(net: Net, config: Config, data: Batch, label: str, checkpoint: Checkpo
         data,
         seeds=seeds,
         num_steps=config.epochs,
+        mesh=command.all_devices(),
         checkpoint=checkpoint,
         label=label,
     )

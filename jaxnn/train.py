@@ -190,6 +190,8 @@ def _shared_out(members: Members, mesh: Mesh | None) -> Members:
     """The members over the mesh's devices, by points or by seeds, whichever needs fewer idle copies to come out even."""
     if mesh is None:
         return members
+    if not devices.several_processes(mesh):  # a device without a member would only repeat another's
+        mesh = Mesh(mesh.devices.ravel()[: max(members.lead)], "members")
     seeds, size = (math.ceil(count / mesh.size) * mesh.size for count in members.lead)
     split_seeds = seeds * members.size < members.seeds * size
     lead = (seeds, members.size) if split_seeds else (members.seeds, size)

@@ -169,3 +169,12 @@ def test_sixty_four_seeds_bracket_every_published_norm():
         for epoch, published in by_epoch.items():
             assert (norms[:, epoch, :-1].min(0) <= published).all(), (hidden_layers, epoch)
             assert (norms[:, epoch, :-1].max(0) >= published).all(), (hidden_layers, epoch)
+
+
+def test_eight_devices_give_the_norms_of_one(digits, monkeypatch):
+    net, config = Net("nielsen", "sigmoid", 3), Config(seeds=11, epochs=8)
+    _, spread = train(net, config, digits, None)
+    monkeypatch.setattr(command, "all_devices", lambda: None)
+    _, alone = train(net, config, digits, None)
+    np.testing.assert_allclose(spread.train["gradient_norm"], alone.train["gradient_norm"], rtol=1e-3)
+    np.testing.assert_allclose(spread.train["loss"], alone.train["loss"], atol=1e-5)
