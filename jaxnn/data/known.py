@@ -12,6 +12,10 @@ Arrays = dict[str, np.ndarray]
 """`image` uint8 (N, H, W, C) and `label` int32 (N,), as stored."""
 
 
+Gather = Callable[[np.ndarray], Arrays]
+"""The rows of these numbers, in this order; safe in several threads at once."""
+
+
 class DataError(InputError):
     """A data set is missing, broken or asked for in a way that makes no sense; the message says what would be right."""
 
@@ -44,6 +48,8 @@ class Reader(NamedTuple):
     classes: int | None
     rows: Callable[[str, int, int], Arrays]
     """`(split, start, stop) -> arrays`."""
+    gather: Callable[[str, int, int], Gather] | None = None
+    """`(split, start, stop) -> Gather` of these rows, for a set that need not fit into memory."""
 
 
 class Known(NamedTuple):

@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from jaxnn.data import load
 from jaxnn.data.__main__ import main
 from jaxnn.data.known import digest
+from jaxnn.data.prepare import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +74,12 @@ def test_as_a_program_in_a_pipe(machine, write_idx):
     assert "\x1b" not in done.stdout
     assert not done.stderr
     assert done.stdout.startswith("name ")
+
+
+def test_a_set_of_ours_is_listed_without_reading_it(machine, tmp_path, capsys, monkeypatch):
+    np.savez(tmp_path / "small.npz", image=np.zeros((5, 6, 4), np.uint8), label=np.arange(5))
+    made = prepare("mine", tmp_path / "small.npz")
+    monkeypatch.setattr("jaxnn.data.__main__.load", lambda name, split: load(name, split) if name != "mine" else pytest.fail("read whole"))
+    assert main([]) == 0
+    row = line(capsys.readouterr().out, "mine")
+    assert row.split() == ["mine", "train", "5", "6x4x1", "5", "tfds", "tfds/mine/1.0.0", made.sha256["train"][:12]]
