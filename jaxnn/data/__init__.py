@@ -2,7 +2,8 @@
 
 `load("mnist")` looks in `$JAXNN_DATA/mnist/` (the four IDX files), the user's cache, Debian's standard folder and the folders of
 prepared tfds sets, in this order. It downloads when asked to, never hangs, and never takes one data set for another:
-a file that is there but broken is an error.
+a file that is there but broken is an error. `jaxnn.data.prepare` makes a set of your own files, `jaxnn.data.stream` reads a set
+batch by batch.
 """
 
 import os
