@@ -290,21 +290,24 @@ def _verified(folder: Path, wanted: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _read(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
-    """Whole leaves as NumPy arrays, by this process alone."""
+    """Whole leaves as NumPy arrays, by this process alone.
+
+    One after the other: where one of many that are under way is damaged, those beside it would complain to nobody.
+    """
     import orbax.checkpoint as ocp
 
     if not folder.is_dir():
         raise Damaged(f"{folder} is missing")
-    if not names:
-        return {}
-    wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
-    try:
-        with _quiet():
-            arrays = ocp.PyTreeCheckpointHandler().restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted))
-    except Exception as error:  # Orbax and tensorstore answer a damaged file with whatever their parsers raise
-        raise Damaged(f"{folder} cannot be read: {first_line(error)}") from error
-    if not isinstance(arrays, dict) or arrays.keys() != set(names) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise Damaged(f"{folder} does not hold the arrays that its manifest names")
+    handler, arrays = ocp.PyTreeCheckpointHandler(), {}
+    for name in names:
+        wanted = ocp.args.PyTreeRestore({name: 0}, {name: ocp.RestoreArgs(restore_type=np.ndarray)}, partial_restore=True)
+        try:
+            with _quiet():
+                arrays[name] = handler.restore(folder, args=wanted)[name]
+        except Exception as error:  # Orbax and tensorstore answer a damaged file with whatever their parsers raise
+            raise Damaged(f"{folder}: {name} cannot be read: {first_line(error)}") from error
+        if not isinstance(arrays[name], np.ndarray):
+            raise Damaged(f"{folder} does not hold {name}, which its manifest names")
     return arrays
 
 

@@ -14,7 +14,10 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PREAMBLE = "import jax; from jaxnn import devices; devices.initialize('127.0.0.1:{port}', {count}, {number}, timeout_seconds=60); "
+PREAMBLE = """import jax
+from jaxnn import devices
+devices.initialize("127.0.0.1:{port}", {count}, {number}, timeout_seconds=60, heartbeat_seconds={heartbeat})
+"""
 
 
 class Job(NamedTuple):
@@ -45,7 +48,7 @@ class Job(NamedTuple):
         return "\n".join(f"--- process {i}, exit code {p.poll()}\n{log.read_text()}" for i, (p, log) in enumerate(pairs))
 
 
-def start(code: str, folder: Path, *, count: int = 2, devices: int = 2) -> Job:
+def start(code: str, folder: Path, *, count: int = 2, devices: int = 2, heartbeat: int = 100) -> Job:
     """Run `code` in each of `count` processes, which have met; `jax` and `jaxnn.devices` are imported."""
     port, logs = free_port(), [folder / f"{number}.log" for number in range(count)]
     flags = {
@@ -56,7 +59,7 @@ def start(code: str, folder: Path, *, count: int = 2, devices: int = 2) -> Job:
     environment = {**os.environ, **flags, "PYTHONPATH": str(ROOT)}
     running = []
     for number, log in enumerate(logs):
-        command = [sys.executable, "-u", "-c", PREAMBLE.format(port=port, count=count, number=number) + "\n" + code]
+        command = [sys.executable, "-u", "-c", PREAMBLE.format(port=port, count=count, number=number, heartbeat=heartbeat) + code]
         with log.open("w") as file:
             running.append(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=folder, env=environment))
     return Job(running, logs)

@@ -270,7 +270,7 @@ def signals(numbers: list[int], folder: Path) -> Tally:
     for index, number in enumerate(numbers):
         results = folder / f"signal-{index}"
         process = python("-m", "tests.faults.victim", "--results", str(results), "--checkpoint-every", "0")
-        wait_for(lambda results=results: list(results.rglob("manifest/metadata")), process)  # type: ignore[misc]
+        wait_for(lambda results=results: [kept for kept in results.glob("*/unfinished/*/checkpoints/*") if steps(kept)], process)  # type: ignore[misc]
         process.send_signal(number)
         _, error = process.communicate(timeout=120)
         if process.returncode != 128 + number or "--resume" not in error:
