@@ -101,6 +101,9 @@ def _decoded(where: str, record: bytes) -> tuple[np.ndarray, int]:
     """tfds would decode through OpenCV where that is installed; Pillow gives every machine the same pixels."""
     from tensorflow_datasets.proto import tf_example_pb2
 
+    # What array_record does not find in a file that is cut short, it leaves empty.
+    if not record:
+        raise _unread(where, EOFError("its file ends before it"))
     try:
         feature = tf_example_pb2.Example.FromString(record).features.feature
         return decode(feature["image"].bytes_list.value[0]), feature["label"].int64_list.value[0]

@@ -217,10 +217,10 @@ def test_prepared_set_that_is_broken(tiny):
     shard = next(tiny.glob("*train*"))
     data = shard.read_bytes()
     shard.write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"tiny/1\.0\.0: train cannot be read \(.*prepare it again"):
+    with pytest.raises(DataError, match=r"tiny/1\.0\.0: train row 0 cannot be read \(its file ends before it\); prepare it again"):
         load("tiny")
     shard.unlink()
-    with pytest.raises(DataError, match=r"tiny/1\.0\.0: train cannot be read"):
+    with pytest.raises(DataError, match=r"tiny/1\.0\.0: train row 0 cannot be read"):
         load("tiny")
     (tiny / "dataset_info.json").write_text("{")
     with pytest.raises(DataError, match=r"tiny/1\.0\.0: cannot be opened"):
@@ -234,7 +234,7 @@ def test_prepared_set_of_other_things(machine, prepare, to_png):
     pictures = [to_png(np.zeros((side, side, 1), np.uint8)) for side in (4, 4, 5)]
     prepare(machine / "tfds", "ragged", {"image": image, "label": label}, {"train": [{"image": p, "label": 1} for p in pictures]})
     assert load("ragged", "train[:2]").arrays["image"].shape == (2, 4, 4, 1)
-    with pytest.raises(DataError, match=r"tfds/ragged/1\.0\.0: train image 2 is uint8 \(5, 5, 1\), image 0 \(4, 4, 1\)"):
+    with pytest.raises(DataError, match=r"tfds/ragged/1\.0\.0: train image 2 is \(5, 5, 1\), image 0 \(4, 4, 1\)"):
         load("ragged")
     prepare(machine / "tfds", "nolabels", {"image": image}, {"train": [{"image": pictures[0]}]})
     with pytest.raises(DataError, match=r"has features image \(Image\); image \(Image\) and label \(ClassLabel\) are needed"):
