@@ -22,8 +22,6 @@ import os
 import platform
 import shutil
 import subprocess
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +31,7 @@ import jax
 import numpy as np
 
 from jaxnn.leaves import named, rebuilt
+from jaxnn.manifest import first_line
 from jaxnn.types import InputError, Learner, PyTree, Trained
 
 if TYPE_CHECKING:
@@ -288,8 +287,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return dict(file)
-    except (EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:  # TypeError: one array and no archive
-        raise InputError(f"{path.name} ({len(content)} bytes) is broken: {error}") from error
+    except Exception as error:  # a damaged archive shows as a dozen types of them, from EOFError to "needs a password"
+        raise InputError(f"{path.name} ({len(content)} bytes) is broken: {first_line(error)}") from error
 
 
 def _csv(history: Mapping[str, np.ndarray], axes: Mapping[str, tuple[str, ...]]) -> str:

@@ -24,6 +24,7 @@ def tallies(kills: int, flips: int, malformed: int, folder: Path) -> Iterator[Ca
     yield lambda: [harness.disk_full([100, 1000, 3000, 10_000, 30_000], folder)]
     yield lambda: [harness.nans([0, 1, 7, 30, 59], folder)]
     yield lambda: list(inputs.data_files(malformed, rng, folder / "data", os.environ))
+    yield lambda: list(inputs.prepared_files(malformed, rng, folder / "prepared", os.environ))
     yield lambda: list(inputs.record_files(malformed, rng, folder))
     yield lambda: [inputs.configs(malformed, rng, folder)]
     yield lambda: [harness.command_lines(inputs.FLAGS, folder, lambda: True)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments import unfinished, vanishing_gradient
 from jaxnn import data, record
+from jaxnn.data.prepare import prepare
 from jaxnn.types import InputError
 from tests.faults.harness import Tally, flip
 
@@ -46,8 +47,8 @@ def spoiled(name: str, path: Path, read: Callable[[], Any], count: int, rng: np.
                 bad.append(f"{path.name}, {what}: other values, silently")
         except InputError as error:
             refused += 1
-            if path.parent.name not in str(error) and path.name not in str(error):
-                bad.append(f"{path.name}, {what}: the error does not name the file: {error}")
+            if not any(part in str(error) for part in path.parts[-3:]):
+                bad.append(f"{path.name}, {what}: the error names neither file nor folder: {error}")
         except Exception as error:
             bad.append(f"{path.name}, {what}: a raw {type(error).__name__}: {error}")
         path.write_bytes(whole)
@@ -77,6 +78,24 @@ def data_files(count: int, rng: np.random.Generator, folder: Path, environment: 
     for path in sorted(home.iterdir()):
         split = "train" if path.name.startswith("train") else "test"
         yield spoiled(f"IDX file {path.name}", path, lambda split=split: dict(data.load("own", split).arrays), count, rng)  # type: ignore[misc]
+
+
+def prepared_files(count: int, rng: np.random.Generator, folder: Path, environment: Any) -> Iterator[Tally]:
+    """An npz that a data set is prepared from, and every file of the set that was made of it."""
+    environment["JAXNN_DATA"] = str(folder)
+    folder.mkdir(parents=True)
+    source = folder / "cells.npz"
+    np.savez_compressed(source, image=rng.integers(0, 256, (12, 8, 8, 1), dtype=np.uint8), label=np.arange(12) % 3)
+
+    def prepared() -> dict[str, Any]:
+        prepare("cells", source, folder / "tfds", overwrite=True)
+        return dict(data.load("cells").arrays)
+
+    yield spoiled("an npz to prepare", source, prepared, count, rng)
+    prepared()
+    for path in sorted(file for file in (folder / "tfds" / "cells").rglob("*") if file.is_file()):
+        kind = "shard" if "array_record" in path.name else path.name
+        yield spoiled(f"a prepared set's {kind}", path, lambda: dict(data.load("cells").arrays), count, rng)
 
 
 def record_files(count: int, rng: np.random.Generator, folder: Path) -> Iterator[Tally]:

@@ -56,6 +56,12 @@ def test_malformed_data_files(rng, tmp_path, monkeypatch):
         holds(tally)
 
 
+def test_malformed_prepared_sets(rng, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXNN_DATA", "")
+    for tally in inputs.prepared_files(9, rng, tmp_path / "prepared", os.environ):
+        holds(tally)
+
+
 def test_malformed_records(rng, tmp_path):
     for tally in inputs.record_files(12, rng, tmp_path):
         holds(tally)
