@@ -79,7 +79,7 @@ def kill_once(kept: Path, rng: np.random.Generator) -> tuple[float, bool]:
     began = time.monotonic()
     while not steps(kept) and process.poll() is None and time.monotonic() - began < 120:
         time.sleep(0.005)
-    delay = float(rng.uniform(0, 1.5))
+    delay = float(rng.uniform(0, 4))
     time.sleep(delay)
     process.kill()
     process.communicate()
