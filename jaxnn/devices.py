@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
 from jaxnn import rollcall
+from jaxnn.leaves import bits, is_key
 from jaxnn.types import InputError, PyTree
 
 LAUNCHERS = {
@@ -131,7 +132,7 @@ def placed(tree: PyTree, sharding: Sharding) -> PyTree:
 def _placed_by_all(leaf: Any, sharding: Sharding) -> jax.Array:
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         return jax.device_put(leaf, sharding)
-    if _is_key(leaf):
+    if is_key(leaf):
         return jax.random.wrap_key_data(_placed_by_all(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
     value = np.asarray(leaf)
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
@@ -142,7 +143,7 @@ def _check_same(tree: PyTree) -> None:
     local = [(path, x) for path, x in jax.tree_util.tree_leaves_with_path(tree) if getattr(x, "is_fully_addressable", True)]
     if not local:
         return
-    sums = [zlib.crc32(np.asarray(jax.random.key_data(x) if _is_key(x) else x).tobytes()) for _, x in local]
+    sums = [zlib.crc32(np.asarray(bits(x)).tobytes()) for _, x in local]
     for (path, x), column in zip(local, _of_all(sums).T, strict=True):
         if (column != column[0]).any():
             other = int(np.argmax(column != column[0]))
@@ -151,14 +152,12 @@ def _check_same(tree: PyTree) -> None:
             )
 
 
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def to_host(tree: PyTree) -> PyTree:
-    """NumPy arrays of the whole value, on every process. All processes must call it, where they share the arrays."""
+    """NumPy arrays of the whole value, random keys as they are, on every process. All that share the arrays must call it."""
 
-    def leaf(x: Any) -> np.ndarray:
+    def leaf(x: Any) -> Any:
+        if is_key(x):
+            return jax.random.wrap_key_data(leaf(jax.random.key_data(x)), impl=jax.random.key_impl(x))
         if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
             return np.asarray(x)
         return multihost_utils.process_allgather(x, tiled=True)

@@ -196,7 +196,7 @@ def _go_on(
     label: str | None,
 ) -> Run:
     tick, length, waited = time.perf_counter(), 1, task.waited()
-    with progress(label, task.num_steps, step) as show:
+    with progress(label if jax.process_index() == 0 else None, task.num_steps, step) as show:
         while True:
             score = _evaluate(task, step, state, journal, store)
             ended = step == task.num_steps or (stop is not None and stop.stops(journal.evaluation))

@@ -12,17 +12,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxnn import devices, program
+from jaxnn import devices, groups, memory, program
 from jaxnn.checkpoint import Checkpoints
 from jaxnn.feed import Feed
-from jaxnn.leaves import is_key, named
+from jaxnn.groups import Group, Shape
+from jaxnn.leaves import named
 from jaxnn.loop import Diverged, EarlyStopping, History, Run, Task, describe_divergence, drive
 from jaxnn.manifest import sha256
 from jaxnn.program import Alone, Keys, Members
@@ -119,6 +120,7 @@ def sweep(
     eval_every: int | None = None,
     eval_data: Batch = None,
     how: Literal["vmap", "map"] = "vmap",
+    at_once: int | None = None,
     mesh: Mesh | None = None,
     start: tuple[int, Any] | None = None,
     checkpoint: Checkpoints | None = None,
@@ -134,6 +136,8 @@ def sweep(
     `how="map"` runs the members one after the other, for nets that gain nothing from vmap. On a CPU the seeds of large
     states that train on small batches run so anyway, the points of each at once: all together would fall out of its cache.
     `mesh` shares the members out over its devices, which need nothing of each other (`jaxnn.devices.mesh()`).
+    `at_once` members at most are on the devices at the same time, one a device at least, and groups of them run one after the
+    other; None chooses as many as the devices' memory holds. The state of a sweep in groups comes back as NumPy arrays.
     `checkpoint` is as in `fit`; a sweep may go on with another number of devices than it was saved with.
     """
     if seeds < 1:
@@ -141,49 +145,103 @@ def sweep(
     over = {"vmap": program.vmapped, "map": program.mapped}.get(how)
     if over is None:
         raise InputError(f"how must be 'vmap' or 'map', got {how!r}")
+    if at_once is not None and at_once < 1:
+        raise InputError(f"at_once must be at least 1, got {at_once}")
     points, lengths = _grid(axes or {})
-    by_seed = jax.vmap(lambda seed: jax.random.split(jax.random.fold_in(key, seed), 4), out_axes=1)
-    size = math.prod(lengths)
-    members = _shared_out(Members(make_learner, over, over, seeds, size), mesh)
-    points = {name: values[_padded(len(values), members.size)] for name, values in points.items()}
-    keys = Keys(*by_seed(jnp.arange(members.seeds)))
-    if program.prefers_one_seed_at_a_time(members, points, keys, data, batch_size):
-        members = replace(members, over_seeds=program.mapped)
-    task = _task(members, points, keys, data, batch_size, num_steps, eval_every, eval_data)
+    whole = Shape(seeds, math.prod(lengths))
     if start is not None:
-        leads = {np.shape(leaf)[: 1 + len(lengths)] for leaf in jax.tree.leaves(start[1])}
-        if leads - {(seeds, *lengths)}:
-            raise InputError(f"start has a state with the leading axes {leads}, this sweep's are (seeds, *axes) = {(seeds, *lengths)}")
-        start = (start[0], _pad_members(members.lead, _reshape(start[1], 1 + len(lengths), (seeds, size))))
-    pad, trim = partial(_pad_members, members.lead), partial(_trim_members, (seeds, size))
+        start = (start[0], _flat(start[1], whole, lengths))
     over_what = {"seeds": seeds, "axes": {name: np.asarray(values).tolist() for name, values in (axes or {}).items()}}
     identity = partial(_identity, "sweep", key, data, eval_data, batch_size=batch_size, eval_every=eval_every, **over_what)
-    state, history = drive(task._replace(pad=pad, trim=trim, identity=identity), start, label, checkpoint)
-
-    def shaped(tree: PyTree) -> PyTree:
-        return _reshape(trim(tree), 2, (seeds, *lengths))
-
-    train, evaluation, diverged_at = shaped((history.train, history.evaluation, history.diverged_at))
-    return Run(shaped(state), history._replace(train=train, evaluation=evaluation, diverged_at=diverged_at))
-
-
-def _trim_members(lead: tuple[int, ...], tree: PyTree) -> PyTree:
-    """Without the idle copies that fill the last device."""
-    return jax.tree.map(lambda x: x if x.shape[:2] == lead else _again(x)[: lead[0], : lead[1]], tree)
+    _check(data, batch_size, num_steps, num_steps if eval_every is None else eval_every, eval_data)
+    data, eval_data = _on_devices((data, eval_data), mesh)
+    job = _Sweep(make_learner, over, key, points, whole, mesh, data, batch_size, num_steps, eval_every, eval_data, identity)
+    state, history = job.run(job.shape(at_once, checkpoint), start, label, checkpoint)
+    by_member = (state, history.train, history.evaluation, history.diverged_at)
+    state, train, evaluation, diverged_at = _reshape(by_member, 2, (seeds, *lengths))
+    return Run(state, history._replace(train=train, evaluation=evaluation, diverged_at=diverged_at))
 
 
-def _pad_members(lead: tuple[int, ...], tree: PyTree) -> PyTree:
-    """The last seed and the last point repeated up to `lead`."""
+class _Sweep(NamedTuple):
+    """What all groups of a sweep have in common. Data lie on the devices."""
 
-    def padded(x: Any) -> Any:
-        return x if x.shape[:2] == lead else _again(x)[_padded(x.shape[0], lead[0])][:, _padded(x.shape[1], lead[1])]
+    make_learner: Callable[..., Learner]
+    over: Callable
+    key: jax.Array
+    points: dict[str, jax.Array]
+    whole: Shape
+    mesh: Mesh | None
+    data: Batch
+    batch_size: int | None
+    num_steps: int
+    eval_every: int | None
+    eval_data: Batch
+    identity: Callable[[], dict[str, Any]]
 
-    return jax.tree.map(padded, tree)
+    def members(self, shape: Shape) -> Members:
+        """A group of this shape, shared out over the devices."""
+        members = _shared_out(Members(self.make_learner, self.over, self.over, *shape), self.mesh)
+        drawn = self.drawn(shape.groups(self.whole)[0].padded(members.lead))
+        alone = program.prefers_one_seed_at_a_time(members, *drawn, self.data, self.batch_size)
+        return replace(members, over_seeds=program.mapped) if alone else members
+
+    def drawn(self, group: Group) -> tuple[dict[str, jax.Array], Keys]:
+        """The points and the keys of a group."""
+        by_seed = jax.vmap(lambda seed: jax.random.split(jax.random.fold_in(self.key, seed), 4), out_axes=1)
+        return {name: values[group.points] for name, values in self.points.items()}, Keys(*by_seed(group.seeds))
+
+    def shape(self, at_once: int | None, checkpoint: Checkpoints | None) -> Shape:
+        """That of a group of `at_once` members; left open, as before in a sweep that goes on, else as the devices' memory allows."""
+        if at_once is None and (kept := groups.shape_kept(checkpoint, self.whole)):
+            return kept
+        members = self.members(self.whole)
+        if at_once is None:
+            drawn = self.drawn(self.whole.groups(self.whole)[0].padded(members.lead))
+            at_once = memory.members_that_fit(members, *drawn, self.data, self.batch_size, self.eval_data)
+        if at_once >= math.prod(members.lead):
+            return self.whole
+        return groups.shape_of_groups(self.whole, at_once, self.mesh.size if self.mesh else 1)
+
+    def run(self, shape: Shape, start: tuple[int, Any] | None, label: str | None, checkpoint: Checkpoints | None) -> Run:
+        """State and history with the leading axes (seeds, points)."""
+        members, parts, runs = self.members(shape), shape.groups(self.whole), []
+        for number, group in enumerate(parts):
+            task = self.task(members, group)
+            its_start = start and (start[0], task.pad(group.of(start[1], self.whole)))
+            if len(parts) == 1:
+                run = drive(task, its_start, label, checkpoint)
+                return Run(task.trim(run.state), _trimmed(run.history, task.trim))
+            its_label = label and f"{label}, group {number + 1} of {len(parts)}"
+            run = drive(task, its_start, its_label, groups.checkpoint_of_group(checkpoint, shape, number))
+            runs.append(Run(devices.to_host(task.trim(run.state)), _trimmed(run.history, task.trim)))
+        return _joined(parts, runs)
+
+    def task(self, members: Members, group: Group) -> Task:
+        drawn = self.drawn(group.padded(members.lead))
+        task = _task(members, *drawn, self.data, self.batch_size, self.num_steps, self.eval_every, self.eval_data)
+        pad, trim = partial(groups.pad, members.lead), partial(groups.trim, group.lead)
+        return task._replace(pad=pad, trim=trim, identity=self.identity)
 
 
-def _again(x: Any) -> Any:
-    """Of a random key, one that JAX's key checker takes for another: the copies that are cut from it do not run."""
-    return jax.random.clone(x) if is_key(x) else x
+def _flat(state: Any, whole: Shape, lengths: tuple[int, ...]) -> Any:
+    """A state (seeds, *lengths, ...) as (seeds, points, ...)."""
+    leads = {np.shape(leaf)[: 1 + len(lengths)] for leaf in jax.tree.leaves(state)}
+    if leads - {(whole.seeds, *lengths)}:
+        raise InputError(f"start has a state with the leading axes {leads}, this sweep's are (seeds, *axes) = {(whole.seeds, *lengths)}")
+    return _reshape(state, 1 + len(lengths), whole)
+
+
+def _trimmed(history: History, trim: Callable[[PyTree], PyTree]) -> History:
+    train, evaluation, diverged_at = trim((history.train, history.evaluation, history.diverged_at))
+    return history._replace(train=train, evaluation=evaluation, diverged_at=diverged_at)
+
+
+def _joined(parts: list[Group], runs: list[Run]) -> Run:
+    """The groups' results side by side, their seconds summed up."""
+    by_member = [(state, history.train, history.evaluation, history.diverged_at) for state, history in runs]
+    state, train, evaluation, diverged_at = groups.side_by_side(parts, by_member)
+    seconds = [sum(column) for column in zip(*(run.history[4:] for run in runs), strict=True)]
+    return Run(state, History(train, evaluation, runs[0].history.evaluated_at, diverged_at, *seconds))
 
 
 def _shared_out(members: Members, mesh: Mesh | None) -> Members:
@@ -203,6 +261,10 @@ def _one_axis(mesh: Mesh | None) -> Mesh | None:
     return None if mesh is None else Mesh(mesh.devices.ravel(), "devices")
 
 
+def _on_devices(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    return jax.device_put(tree) if mesh is None else devices.replicated(tree, mesh)
+
+
 def _check_shares(mesh: Mesh | None, data: Batch, batch_size: int | None) -> None:
     if mesh is None:
         return
@@ -213,11 +275,6 @@ def _check_shares(mesh: Mesh | None, data: Batch, batch_size: int | None) -> Non
         nearest = max(1, round(rows / mesh.size)) * mesh.size
         what = f"all {rows} examples at once are" if batch_size is None else f"batch_size {rows} is"
         raise InputError(f"{what} no multiple of the {mesh.size} devices that share them; the nearest is {nearest}")
-
-
-def _padded(count: int, to: int) -> np.ndarray:
-    """The indices 0 … count-1, the last one repeated up to `to` of them."""
-    return np.minimum(np.arange(to), count - 1)
 
 
 def _task(
@@ -231,13 +288,8 @@ def _task(
     eval_data: Batch,
 ) -> Task:
     eval_every = num_steps if eval_every is None else eval_every
-    _check(data, batch_size, num_steps, eval_every)
-    if eval_data is not None:
-        _check_rows("eval_data", eval_data)
-    if members.mesh is None:
-        data, eval_data = jax.device_put((data, eval_data))
-    else:
-        points, keys, data, eval_data = devices.replicated((points, keys, data, eval_data), members.mesh)
+    _check(data, batch_size, num_steps, eval_every, eval_data)
+    points, keys, data, eval_data = _on_devices((points, keys, data, eval_data), members.mesh)
     plan = program.plan(members, points, keys, data, batch_size, min(eval_every, num_steps))
     example = program.first_batch(data, batch_size)
 
@@ -274,7 +326,7 @@ def _stream_task(
     if eval_data is not None:
         _check_rows("eval_data", eval_data)
     alone, feed = Alone(learner, _one_axis(mesh)), Feed(batches, _one_axis(mesh))
-    keys, eval_data = jax.device_put((keys, eval_data)) if alone.mesh is None else devices.replicated((keys, eval_data), alone.mesh)
+    keys, eval_data = _on_devices((keys, eval_data), alone.mesh)
     program.check_step(alone, {}, keys, feed.first)
 
     def advance(state: Any, begin: int, end: int) -> tuple[Any, dict[str, np.ndarray]]:
@@ -320,9 +372,11 @@ def _digests(tree: PyTree) -> dict[str, str]:
     return {name: f"{x.dtype}{np.shape(x)} sha256 {sha256(x).hex()[:16]}" for name, x in named(tree).items()}
 
 
-def _check(data: Batch, batch_size: int | None, num_steps: int, eval_every: int) -> None:
+def _check(data: Batch, batch_size: int | None, num_steps: int, eval_every: int, eval_data: Batch = None) -> None:
     if not 1 <= num_steps < 2**31 or eval_every < 1:
         raise InputError(f"num_steps must be from 1 to 2³¹ - 1 and eval_every at least 1, got {num_steps} and {eval_every}")
+    if eval_data is not None:
+        _check_rows("eval_data", eval_data)
     if data is None:
         if batch_size is not None:
             raise InputError(f"batch_size {batch_size} without data: a learner that makes its own data has no batch size")
