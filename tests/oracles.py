@@ -30,6 +30,15 @@ def cross_entropy_gradients(weights, biases, x, targets):
     return backward(weights, xs, xs[-1] - targets)
 
 
+def softmax_loss_and_gradients(weights, biases, x, targets):
+    """For sigmoid hidden units, softmax outputs p and the cross-entropy, whose mean comes first, δ^L = p - y."""
+    xs = forward(weights[:-1], biases[:-1], x)
+    z = xs[-1] @ weights[-1] + biases[-1]
+    log_p = z - z.max(-1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(-1, keepdims=True))
+    return -(targets * log_p).sum(-1).mean(), backward(weights, [*xs, z], np.exp(log_p) - targets)
+
+
 def squared_error_gradients(weights, biases, x, targets):
     """For ½Σ(ŷ - y)² with sigmoid outputs δ^L = f'(z)(ŷ - y): lecture row 45, erratum E6."""
     xs = forward(weights, biases, x)

@@ -12,32 +12,20 @@ from experiments import batch_regimes, command
 from experiments.batch_regime_figures import regimes, rising, title
 from experiments.batch_regimes import Config, batches_of, change, exact_noise, law, noise_sizes
 from experiments.descent import best, final_loss, learner
-from jaxnn import data, record
+from jaxnn import data
 from jaxnn.types import InputError
 from tests import oracles
 
-SMALL = "--data mnist_5k --images 8 --batch-sizes 1 --epochs 2 --seeds 2 --watch 3 --shuffles 2 --learning-rates 0.1 1e38".split()
+SMALL = "--data mnist_5k --images 8 --batch-sizes 1 --epochs 2 --seeds 2 --watch 3 --shuffles 2 --learning-rates 0.1 1e38"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """The platform is the tests'; these programs run for milliseconds and would compile for seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "use_platform", lambda name: None)
-        patch.setattr(batch_regimes, "TIMED_RUNS", 1)
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def kept(quick, run_once):
     """A run of one sample and the full batch, at a rate that learns and one that overflows."""
-    results = tmp_path_factory.mktemp("results")
-    one = lambda kept: {"gradient_noise": batch_regimes.plot(kept)["gradient_noise"]}  # noqa: E731 - all are drawn below; to write them takes seconds
-    assert command.execute(Config, batch_regimes.run, one, [*SMALL, "--results", str(results)]) == 0
-    (folder,) = (results / "batch_regimes").iterdir()
-    return record.load_run(folder)
+    quick.setattr(batch_regimes, "TIMED_RUNS", 1)
+    return run_once(batch_regimes, SMALL, "gradient_noise")
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +37,9 @@ def by_hand(params, images, labels):
     """Mean loss, and the gradients of each example, of [784, 30, 10] with sigmoid units and softmax, in float64."""
     weights, biases = ([np.asarray(params[layer][name], float) for layer in ("hidden_1", "output")] for name in ("kernel", "bias"))
     x, targets = np.asarray(images).reshape(len(images), -1) / 255, np.eye(10)[np.asarray(labels)]
-    hidden = oracles.sigmoid(x @ weights[0] + biases[0])
-    z = hidden @ weights[1] + biases[1]
-    log_p = z - z.max(-1, keepdims=True)
-    log_p -= np.log(np.exp(log_p).sum(-1, keepdims=True))
-    loss = -(targets * log_p).sum(-1).mean()
-    gradients = []
-    for row in range(len(x)):
-        at = slice(row, row + 1)
-        gradients.append(oracles.backward(weights, [x[at], hidden[at], z[at]], np.exp(log_p[at]) - targets[at]))
-    return loss, gradients
+    each = [oracles.softmax_loss_and_gradients(weights, biases, x[[i]], targets[[i]]) for i in range(len(x))]
+    losses, gradients = zip(*each, strict=True)
+    return np.mean(losses), gradients
 
 
 def flat(gradient):

@@ -10,34 +10,22 @@ from experiments import command, learning_rates
 from experiments.descent import learner, rises
 from experiments.learning_rate_figures import chosen, closed_form
 from experiments.learning_rates import SCHEDULES, Config, compare_all, descend, first_rise, schedule
-from jaxnn import data, record
+from jaxnn import data
 from jaxnn.types import InputError
 from tests import oracles
 
 SMALL = (
     "--data mnist_5k --images 8 --steps 3 --learning-rates 0.1 1e38 --schedules cosine step_0.5 --peaks 0.3 1e38 --high-peak 1e38 "
     "--batch-size 4 --decay-steps 8 --decay-images 8 --validation-images 6 --seeds 2 --quadratic-steps 5 --products 0.5 2.1"
-).split()
+)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """The platform is the tests'; these programs run for milliseconds and would compile for seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "use_platform", lambda name: None)
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
+def kept(run_once):
     """A run of two rates, two schedules and two peaks, of which the higher overflow."""
-    results = tmp_path_factory.mktemp("results")
-    one = lambda kept: {"decays": learning_rates.plot(kept)["decays"]}  # noqa: E731 - all are drawn below; to write them takes seconds
-    assert command.execute(Config, learning_rates.run, one, [*SMALL, "--results", str(results)]) == 0
-    (folder,) = (results / "learning_rates").iterdir()
-    return record.load_run(folder)
+    return run_once(learning_rates, SMALL, "decays")
 
 
 @pytest.mark.parametrize("curvature", [0.25, 10.0])
@@ -68,11 +56,8 @@ def test_row_037_full_batch_descent_on_digits_is_numpy_s(kept):
     weights, biases = ([np.asarray(params[layer][name], float) for layer in ("hidden_1", "output")] for name in ("kernel", "bias"))
     x, targets = few["image"].reshape(8, -1) / 255, np.eye(10)[few["label"]]
     for step in range(4):
-        hidden = oracles.sigmoid(x @ weights[0] + biases[0])
-        z = hidden @ weights[1] + biases[1]
-        p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
-        assert kept.history["loss"][1, 0, step] == pytest.approx(-(targets * np.log(p)).sum(-1).mean(), rel=1e-5)
-        by_weight, by_bias = oracles.backward(weights, [x, hidden, z], p - targets)
+        loss, (by_weight, by_bias) = oracles.softmax_loss_and_gradients(weights, biases, x, targets)
+        assert kept.history["loss"][1, 0, step] == pytest.approx(loss, rel=1e-5)
         weights = [w - 0.1 * g for w, g in zip(weights, by_weight, strict=True)]
         biases = [b - 0.1 * g for b, g in zip(biases, by_bias, strict=True)]
 

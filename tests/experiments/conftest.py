@@ -1,0 +1,35 @@
+"""A whole experiment, small, run once for all tests of its file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import pytest
+
+from experiments import command
+from jaxnn import record
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """The platform is the tests'; these programs run for milliseconds and would compile for seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "use_platform", lambda name: None)
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield patch
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def run_once(quick, tmp_path_factory) -> Callable[..., record.Record]:
+    """Run an experiment as its command line would, and load its record. Of its figures one is written: each takes a second."""
+
+    def run(experiment: ModuleType, args: str, figure: str) -> record.Record:
+        results = tmp_path_factory.mktemp("results")
+        draw = lambda kept: {figure: experiment.plot(kept)[figure]}  # noqa: E731
+        assert command.execute(experiment.Config, experiment.run, draw, [*args.split(), "--results", str(results)]) == 0
+        (folder,) = (results / Path(experiment.__file__).stem).iterdir()
+        return record.load_run(folder)
+
+    return run
