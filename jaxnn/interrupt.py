@@ -25,6 +25,7 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
     """Yield a function that gives the signal which asked to stop, 0 where none did.
 
     Inside, the first SIGINT or SIGTERM is only remembered. A second SIGINT, or any other signal, does what it does outside.
+    So does the first one at the end, if it came too late for anybody inside to act on it.
     In a thread that is not the main one signals cannot be caught: there the function always gives 0. A signal that the process
     ignores, as a job in the background of a shell ignores SIGINT, stays ignored.
     """
@@ -38,6 +39,7 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
     def remember(number: int, frame: FrameType | None) -> None:
         if asked and number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            asked.clear()  # it is acted on
             raise KeyboardInterrupt("stopped at once")
         asked.append(number)
 
@@ -48,3 +50,5 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if asked:
+        signal.raise_signal(asked[0])
