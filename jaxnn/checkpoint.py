@@ -46,15 +46,16 @@ class Goal(NamedTuple):
     higher_is_better: bool = True
 
     def score(self, evaluation: Mapping[str, Any]) -> float:
-        """The metric, the higher the better; in a sweep the median over its members. Not finite is the worst.
+        """The metric, the higher the better; in a sweep the median over its members, of which one that is not finite is the worst.
 
         >>> Goal("loss", higher_is_better=False).score({"loss": 0.25})
         -0.25
         """
         if self.metric not in evaluation:
             raise unknown("metric of the evaluation", self.metric, evaluation)
-        value = float(np.median(evaluation[self.metric]))
-        return -np.inf if not np.isfinite(value) else value if self.higher_is_better else -value
+        values = np.asarray(evaluation[self.metric], float)
+        ranked = np.where(np.isfinite(values), values if self.higher_is_better else -values, -np.inf)
+        return float(np.median(ranked))
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ class Checkpoints:
             raise InputError(f"every must be None or seconds from 0, got {self.every}")
         if self.keep < 1:
             raise InputError(f"keep must be at least 1, got {self.keep}")
+        try:
+            json.dumps(dict(self.config))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"config must hold what JSON knows, Python's own numbers and texts: {first_line(error)}") from error
 
     def inside(self, name: str) -> "Checkpoints":
         """The same for a part of the run, in a folder of its own."""
@@ -104,12 +109,12 @@ def steps(folder: Path | str) -> list[int]:
 def restore(folder: Path | str, like: PyTree, which: int | str = "newest") -> Saved:
     """One checkpoint of a run: of step `which`, the "newest" or the "best".
 
-    `like` is the state wanted, as arrays or as shapes and dtypes: `jax.eval_shape(learner.init, key, batch)`. A leaf with a
-    sharding is placed by it. Raises `CheckpointError` where there is none, or where it does not verify: no other is taken for it.
+    `like` is the state wanted, as arrays or as shapes and dtypes: `jax.eval_shape(learner.init, key, batch)`. A shape with
+    a sharding is placed by it. Raises `CheckpointError` where there is none, or where it does not verify: no other is taken for it.
     """
     found, folder = steps(folder), Path(folder)
     if which == "best":
-        scores = {step: score for step, score in _scores(folder).items() if score is not None}
+        scores = _scores_of_one_goal(folder)
         found = [max(scores, key=lambda step: scores[step])] if scores else []
     elif isinstance(which, int):
         found = [step for step in found if step == which]
@@ -139,7 +144,8 @@ class Store:
             raise CheckpointError(
                 f"checkpoints cannot be written to {checkpoints.folder}: {error.strerror}. Name another folder."
             ) from error
-        self.scores = _scores(self.folder)
+        self.goal = list(checkpoints.best) if checkpoints.best else None
+        self.scores = {step: score if goal == self.goal else None for step, (score, goal) in _scores(self.folder).items()}
         self.finite = {step for step in steps(self.folder) if _is_finite(self.folder / str(step))}
         self.last_saved, self.cost = time.monotonic(), 0.0
 
@@ -193,6 +199,7 @@ class Store:
             "run": self.run,
             "position": position,
             "score": score,
+            "goal": self.goal,
             "finite": _finite(arrays),
             "state": described(arrays),
             "history": described(history),
@@ -209,12 +216,18 @@ class Store:
             return False
         self.scores[step] = score
         self.finite |= {step} if content["finite"] else set()
-        for old in self.scores.keys() - self._kept():
-            self.manager.delete(old)
-            del self.scores[old]
+        self._remove_old()
         self.last_saved = time.monotonic()
         self.cost = self.last_saved - began
         return True
+
+    def _remove_old(self) -> None:
+        for old in self.scores.keys() - self._kept():
+            try:
+                self.manager.delete(old)
+            except OSError as error:
+                _warn(f"the checkpoint of step {old} in {self.checkpoints.folder} cannot be removed: {first_line(error)}; it stays.")
+            del self.scores[old]
 
     def _kept(self) -> set[int]:
         newest = set(sorted(self.scores)[-self.checkpoints.keep :])
@@ -311,14 +324,22 @@ def _read(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _scores(folder: Path) -> dict[int, float | None]:
-    """The score of each step; None where it has none or cannot be read."""
-    found: dict[int, float | None] = {}
+def _scores(folder: Path) -> dict[int, tuple[float | None, Any]]:
+    """The score of each step and the goal that it is by; None where it has none or cannot be read."""
+    found: dict[int, tuple[float | None, Any]] = {}
     for step in steps(folder):
-        found[step] = None
+        found[step] = None, None
         with suppress(CheckpointError):
-            found[step] = manifest_of(folder / str(step))["score"]
+            content = manifest_of(folder / str(step))
+            found[step] = content["score"], content.get("goal")
     return found
+
+
+def _scores_of_one_goal(folder: Path) -> dict[int, float]:
+    """The scores by the goal of the newest step that has one: those of two goals do not compare."""
+    scored = {step: (score, goal) for step, (score, goal) in _scores(folder).items() if score is not None}
+    newest = scored[max(scored)][1] if scored else None
+    return {step: score for step, (score, goal) in scored.items() if goal == newest}
 
 
 def _is_finite(folder: Path) -> bool:

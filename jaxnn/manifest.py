@@ -71,8 +71,22 @@ def sha256(array: Any) -> bytes:
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """What is written: the content, its format, and the sha256 of both as sorted JSON."""
-    content = {"format": FORMAT, **content}
+    content = json.loads(json.dumps({"format": FORMAT, **content}))  # as it will be read: JSON makes texts of numbers that are names
     return {"sha256": _text_digest(content), "content": content}
+
+
+def unsealed(path: Path) -> dict[str, Any]:
+    """The content of a file that `sealed` gave. Raises `Damaged` where it is not what was written, `FileNotFoundError` for none."""
+    try:
+        sealed = json.loads(path.read_bytes())
+        content, digest = sealed["content"], sealed["sha256"]
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Damaged(f"{path} is broken: {first_line(error)}") from error
+    if _text_digest(content) != digest:
+        raise Damaged(f"{path} is broken: its sha256 is {_text_digest(content)[:12]}…, saved was {str(digest)[:12]}…")
+    return content
 
 
 def _text_digest(content: Any) -> str:
@@ -83,14 +97,9 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     """The manifest of one step. Raises `Damaged`, and `CheckpointError` for one of a newer format."""
     path = folder / "manifest" / "metadata"
     try:
-        sealed = json.loads(path.read_bytes())
-        content, digest = sealed["content"], sealed["sha256"]
+        content = unsealed(path)
     except FileNotFoundError as error:
         raise Damaged(f"{path} is missing") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{path} is broken: {first_line(error)}") from error
-    if _text_digest(content) != digest:
-        raise Damaged(f"{path} is broken: its sha256 is {_text_digest(content)[:12]}…, saved was {str(digest)[:12]}…")
     if content["format"] > FORMAT:
         raise CheckpointError(f"{folder} was written by a newer jaxnn: its format is {content['format']}, this one reads up to {FORMAT}")
     if str(content["step"]) != folder.name:

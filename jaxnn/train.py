@@ -65,7 +65,7 @@ def fit(
     _check_shares(mesh, data, batch_size)
     keys = Keys(*jax.random.split(key, 4))
     task = _task(Alone(learner, _one_axis(mesh)), {}, keys, data, batch_size, num_steps, eval_every, eval_data)
-    identity = partial(_identity, "fit", key, data, eval_data, batch_size=batch_size, eval_every=eval_every)
+    identity = partial(_identity, "fit", key, data, eval_data, start, batch_size=batch_size, eval_every=eval_every)
     return _alone(task._replace(identity=identity), start, label, checkpoint, stop)
 
 
@@ -94,7 +94,7 @@ def fit_stream(
     if checkpoint is not None and not (hasattr(batches, "position") and hasattr(batches, "seek")):
         raise InputError("checkpoint needs batches that have position() and seek(position), as those of jaxnn.data.stream")
     task = _stream_task(learner, Keys(*jax.random.split(key, 4)), batches, num_steps, eval_every, eval_data, mesh)
-    identity = partial(_identity, "fit_stream", key, None, eval_data, eval_every=eval_every)
+    identity = partial(_identity, "fit_stream", key, None, eval_data, None, eval_every=eval_every)
     return _alone(task._replace(identity=identity), None, label, checkpoint, stop)
 
 
@@ -152,7 +152,7 @@ def sweep(
     if start is not None:
         start = (start[0], _flat(start[1], whole, lengths))
     over_what = {"seeds": seeds, "axes": {name: np.asarray(values).tolist() for name, values in (axes or {}).items()}}
-    identity = partial(_identity, "sweep", key, data, eval_data, batch_size=batch_size, eval_every=eval_every, **over_what)
+    identity = partial(_identity, "sweep", key, data, eval_data, start, batch_size=batch_size, eval_every=eval_every, **over_what)
     _check(data, batch_size, num_steps, num_steps if eval_every is None else eval_every, eval_data)
     data, eval_data = _on_devices((data, eval_data), mesh)
     job = _Sweep(make_learner, over, key, points, whole, mesh, data, batch_size, num_steps, eval_every, eval_data, identity)
@@ -363,9 +363,10 @@ def _stacked(rows: list[Metrics]) -> dict[str, np.ndarray]:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _identity(call: str, key: jax.Array, data: Batch, eval_data: Batch, **arguments: Any) -> dict[str, Any]:
-    """What makes a run this one and no other, as JSON knows it: the call, its key, and the sha256 of its data."""
-    return {"call": call, "key": _digests(key), "data": _digests(data), "eval_data": _digests(eval_data), **arguments}
+def _identity(call: str, key: jax.Array, data: Batch, eval_data: Batch, start: tuple[int, Any] | None, **arguments: Any) -> dict[str, Any]:
+    """What makes a run this one and no other, as JSON knows it: the call, its key, and the sha256 of its data and of its start."""
+    begun = {} if start is None else {"start": {"step": start[0], "state": _digests(devices.to_host(start[1]))}}
+    return {"call": call, "key": _digests(key), "data": _digests(data), "eval_data": _digests(eval_data), **begun, **arguments}
 
 
 def _digests(tree: PyTree) -> dict[str, str]:

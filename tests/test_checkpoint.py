@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -189,6 +190,41 @@ def test_the_newest_the_last_finite_and_the_best_are_kept(store, tmp_path):
         restore(tmp_path / "kept", like, 2)
 
 
+def test_scores_of_two_goals_do_not_compare(store, tmp_path):
+    kept = store(keep=1, best=Goal("accuracy"))
+    kept.save(1, {"w": jnp.ones(2)}, {}, score=0.9)
+    kept = store(keep=1, best=Goal("loss", higher_is_better=False))
+    assert kept.is_best(-3.0)
+    for step, score in ((2, -3.0), (3, -4.0)):
+        kept.save(step, {"w": jnp.ones(2)}, {}, score=score)
+    assert steps(tmp_path / "kept") == [2, 3]
+    assert restore(tmp_path / "kept", {"w": jnp.ones(2)}, "best").step == 2
+
+
+def test_a_member_that_diverged_is_the_worst_and_hides_no_other():
+    assert Goal("loss", higher_is_better=False).score({"loss": np.array([1.0, np.nan, 3.0])}) == -3
+    assert Goal("accuracy").score({"accuracy": np.array([0.5, np.inf, 0.25])}) == 0.25
+    assert Goal("loss").score({"loss": np.array([np.nan, np.nan, 1.0])}) == -np.inf
+
+
+def test_a_position_may_have_numbers_for_names(store):
+    kept = store()
+    kept.save(1, {"w": jnp.ones(2)}, {}, position={2: "b", 10: "a"})
+    assert kept.newest({"w": jnp.ones(2)}).position == {"2": "b", "10": "a"}
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_ends_no_run(store, tmp_path, monkeypatch):
+    def refuse(step):
+        raise PermissionError(13, "Permission denied")
+
+    kept = store(keep=1)
+    kept.save(1, {"w": jnp.ones(2)}, {})
+    monkeypatch.setattr(kept.manager, "delete", refuse)
+    with pytest.warns(CheckpointWarning, match="of step 1 in .* cannot be removed: .*Permission denied; it stays"):
+        assert kept.save(2, {"w": jnp.ones(2)}, {})
+    assert steps(tmp_path / "kept") == [1, 2]
+
+
 def test_a_full_disk_costs_no_checkpoint_and_no_run(store, tmp_path, monkeypatch):
     kept, state = store(), {"w": jnp.ones(2)}
     kept.save(1, state, {})
@@ -221,9 +257,9 @@ def test_saving_takes_a_bounded_share_of_the_time(store, monkeypatch):
     assert [kept.due() for _ in range(21)] == [False] * 19 + [True] * 2
 
 
-@pytest.mark.parametrize("settings", [{"every": -1.0}, {"every": float("nan")}, {"keep": 0}])
+@pytest.mark.parametrize("settings", [{"every": -1.0}, {"every": float("nan")}, {"keep": 0}, {"config": {"rate": np.float32(0.1)}}])
 def test_settings_that_cannot_be(settings, tmp_path):
-    with pytest.raises(InputError, match=f"{next(iter(settings))} must be"):
+    with pytest.raises(InputError, match=f"{next(iter(settings))} must (be|hold)"):
         Checkpoints(tmp_path, **settings)
 
 
@@ -382,6 +418,15 @@ def test_another_run_in_the_same_folder_is_refused(change, difference, tmp_path)
         run(**change)
 
 
+def test_another_start_is_another_run(tmp_path):
+    kept, states = Checkpoints(tmp_path / "kept"), [Walk(jnp.full(3, at), jax.random.key(5)) for at in (0.0, 1.0)]
+    run = partial(fit, WALKER, data=ROWS, batch_size=5, num_steps=4, checkpoint=kept, label=None)
+    whole = run(key(), start=(2, states[0]))
+    equal_runs(run(key(), start=(2, states[0])), whole)
+    with pytest.raises(CheckpointError, match=r"(?s)is of another run:\n  start.state..at: saved"):
+        run(key(), start=(2, states[1]))
+
+
 def test_the_best_checkpoint_is_that_of_the_best_evaluation(stopping, tmp_path):
     stopping(100)
     run = CALLS["fit"](num_steps=40, checkpoint=Checkpoints(tmp_path / "kept", best=Goal("score", higher_is_better=False)))
@@ -457,3 +502,22 @@ def test_the_first_signal_is_a_request_and_a_second_ctrl_c_is_not():
         with pytest.raises(KeyboardInterrupt, match="at once"):
             os.kill(os.getpid(), signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_too_late_is_not_lost(number, monkeypatch, tmp_path):
+    """While the last checkpoint is written, say: the run is whole, and its caller must learn that it was asked to end."""
+    caught, save = [], Store.save
+
+    def interrupted_save(self, *arguments, **more):
+        os.kill(os.getpid(), number)
+        return save(self, *arguments, **more)
+
+    before = signal.signal(number, lambda number, frame: caught.append(number))
+    monkeypatch.setattr(Store, "save", interrupted_save)
+    try:
+        CALLS["fit"](num_steps=3, checkpoint=Checkpoints(tmp_path / "kept", every=1000.0))
+    finally:
+        signal.signal(number, before)
+    assert caught == [number]
+    assert steps(tmp_path / "kept") == [3]
