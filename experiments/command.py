@@ -106,12 +106,13 @@ def execute(config_class: type, run: Run, plot: Plot, args: Sequence[str]) -> in
             config, resumed = parse(config_class, args, doc, module)
             use_platform(config.common.platform)
             record.check_writable(config.common.results)
-            keep = _keep(config, path.stem, resumed, _command(module, args))
-            with unfinished.locked_for_this_process(keep):
+            found = _keep(config, path.stem, resumed, _command(module, args))
+            with unfinished.locked_for_this_process(found):
+                keep = found  # not before it is this process's own: what keeps nothing is removed
                 kept = _run_and_record(
                     config, run, plot, keep, path.stem, {"claim": doc.splitlines()[0], "command": _command(module, args)}
                 )
-            unfinished.remove(keep)
+                unfinished.remove(keep)
         except InputError as error:
             return _say(f"error: {error}{_how_to_go_on(keep, module)}", 2)
         except Diverged as error:
@@ -161,7 +162,10 @@ def parse(config_class: type, args: Sequence[str], doc: str, module: str) -> tup
     if run["experiment"] != experiment:
         raise InputError(f"--resume {folder}: is a run of {run['experiment']}, not of {experiment}")
     saved = dict(run["config"])
-    common = Common(results=folder.absolute().parents[2], platform=saved.pop("platform"))
+    place = folder.absolute()
+    if place.parent.name != "unfinished":
+        raise InputError(f"--resume {folder}: it was moved. Move it back to results/{experiment}/unfinished/")
+    common = Common(results=place.parents[2], platform=saved.pop("platform"))
     config = by_tyro(default=unfinished.from_plain(config_class, saved, common=common))
     if changed := difference(run["config"], plain(config)):
         raise InputError(f"--resume {folder}: another config was asked for than the run's own. Leave these flags out:\n{changed}")

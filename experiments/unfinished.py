@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxnn import record
 from jaxnn.checkpoint import Checkpoints, CheckpointWarning, locked
-from jaxnn.manifest import difference, first_line
+from jaxnn.manifest import CheckpointError, difference, first_line, sealed, unsealed
 from jaxnn.types import InputError
 
 RUN = "run.json"
@@ -54,8 +54,12 @@ class Keep(NamedTuple):
             except (InputError, OSError) as error:
                 warnings.warn(f"the part {part} of {self.folder} is made again: {first_line(error)}", CheckpointWarning, stacklevel=2)
         made = {name: np.asarray(values) for name, values in make().items()}
-        path.parent.mkdir(exist_ok=True)
-        record.write_bytes(path, record.npz_bytes(made))
+        try:
+            path.parent.mkdir(exist_ok=True)
+            record.write_bytes(path, record.npz_bytes(made))
+        except OSError as error:
+            message = f"the part {part} could not be written to {self.folder}: {first_line(error)}; the run goes on without it there"
+            warnings.warn(message, CheckpointWarning, stacklevel=2)
         return made
 
     def forget(self, *parts: str) -> None:
@@ -75,12 +79,29 @@ NOTHING = Keep()
 def begin(results: Path, experiment: str, config: Mapping[str, Any], command: str, every: float | None) -> Keep:
     """A new folder for a run of this config."""
     parent, name = results / experiment / "unfinished", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{record.config_digest(config)}"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = next(path for path in (parent / (f"{name}-{n}" if n else name) for n in range(1000)) if not path.exists())
-    folder.mkdir()
     run = {"experiment": experiment, "command": command, "config": config, "environments": [record.environment()]}
-    record.write_bytes(folder / RUN, json.dumps(run, indent=2).encode())
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = next(path for path in (parent / (f"{name}-{n}" if n else name) for n in range(1000)) if _made(path))
+        _write(folder, run)
+    except OSError as error:
+        raise InputError(
+            f"the run cannot be kept in {parent}: {error.strerror}. Make room, or name another folder, with --results."
+        ) from error
     return Keep(folder, every)
+
+
+def _made(folder: Path) -> bool:
+    """Whether it was not there before; of two processes that begin in the same second, for one of them."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write(folder: Path, run: Mapping[str, Any]) -> None:
+    record.write_bytes(folder / RUN, json.dumps(sealed(run), indent=2).encode())
 
 
 def go_on(folder: Path, every: float | None) -> Keep:
@@ -91,19 +112,19 @@ def go_on(folder: Path, every: float | None) -> Keep:
         message = f"{folder} was begun under other circumstances; its numbers may differ from an unbroken run's:\n{changed}"
         warnings.warn(message, CheckpointWarning, stacklevel=2)
         run["environments"].append(now)
-        record.write_bytes(folder / RUN, json.dumps(run, indent=2).encode())
+        _write(folder, run)
     return Keep(folder, every)
 
 
 def read(folder: Path) -> dict[str, Any]:
     """What `run.json` says. Raises `InputError` where the folder is not that of an unfinished run."""
     try:
-        run = json.loads((folder / RUN).read_bytes())
+        run = unsealed(folder / RUN)
         return {name: run[name] for name in ("experiment", "command", "config", "environments")}
     except FileNotFoundError as error:
         there = "it is the record of a finished run" if (folder / "meta.json").exists() else "it has no run.json"
         raise InputError(f"--resume {folder}: not an unfinished run, {there}. They stand in results/<experiment>/unfinished/") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (CheckpointError, KeyError, TypeError) as error:
         raise InputError(f"--resume {folder}: its {RUN} is broken: {first_line(error)}. The checkpoints beside it may be whole") from error
 
 
@@ -136,6 +157,7 @@ def locked_for_this_process(keep: Keep) -> Iterator[None]:
 def remove(keep: Keep) -> None:
     """The run is recorded, or there is nothing to keep of it."""
     if keep.folder is not None:
+        (keep.folder / RUN).unlink(missing_ok=True)  # first: what is left of it if this is broken off is no unfinished run
         shutil.rmtree(keep.folder, ignore_errors=True)
         if keep.folder.parent.is_dir() and not any(keep.folder.parent.iterdir()):
             keep.folder.parent.rmdir()

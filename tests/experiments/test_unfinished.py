@@ -1,6 +1,7 @@
 """A run that was broken off goes on where it stood, with its own config, and nothing of it is lost or mixed with another."""
 
 import json
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from experiments.__main__ import entries
 from experiments.unfinished import NOTHING, Keep
 from jaxnn import record
 from jaxnn.interrupt import Interrupted
+from jaxnn.manifest import sealed
 
 ROOT = Path(__file__).parents[2]
 MADE = []
@@ -122,6 +124,9 @@ def test_a_new_run_of_the_same_config_mentions_the_old_one(tmp_path, broken, cap
         (lambda folder: folder / "nowhere", "not an unfinished run, it has no run.json"),
         (lambda folder: edited(folder, "{"), "its run.json is broken"),
         (lambda folder: edited(folder, json.dumps({"experiment": "x"})), "its run.json is broken"),
+        (lambda folder: edited(folder, json.dumps(sealed({"experiment": "x"}))), "its run.json is broken"),
+        (lambda folder: edited(folder, (folder / "run.json").read_text().replace('"scale": 2.0', '"scale": 3.0')), "its sha256 is"),
+        (lambda folder: shutil.copytree(folder, folder.parents[3] / "elsewhere"), "it was moved. Move it back to results/test_unfinished/"),
         (lambda folder: with_run(folder, experiment="depth"), "is a run of depth, not of test_unfinished"),
         (
             lambda folder: with_run(folder, config={"parts": [], "rate": 1, "platform": "auto"}),
@@ -141,7 +146,7 @@ def edited(folder, text):
 
 
 def with_run(folder, **fields):
-    return edited(folder, json.dumps({**json.loads((folder / "run.json").read_text()), **fields}))
+    return edited(folder, json.dumps(sealed({**unfinished.read(folder), **fields})))
 
 
 def test_the_record_of_a_finished_run_is_no_unfinished_run(tmp_path, capsys):
@@ -158,9 +163,9 @@ def test_a_broken_part_is_made_again_and_said(broken, capsys):
 
 
 def test_other_circumstances_are_said_and_recorded(broken, capsys):
-    run_before = json.loads((broken / "run.json").read_text())
+    run_before = unfinished.read(broken)
     run_before["environments"][0]["versions"]["numpy"] = "1.0"
-    edited(broken, json.dumps(run_before))
+    edited(broken, json.dumps(sealed(run_before)))
     assert command.execute(Config, run, plot, ["--resume", str(broken)]) == 0
     out, err = capsys.readouterr()
     assert 'begun under other circumstances; its numbers may differ from an unbroken run\'s:\n  versions.numpy: saved "1.0", now ' in err
@@ -173,6 +178,32 @@ def test_two_processes_cannot_go_on_with_one_run(broken, capsys):
         assert command.execute(Config, run, plot, ["--resume", str(broken)]) == 2
     assert "another process is writing to" in capsys.readouterr().err
     assert broken.exists()
+
+
+def test_a_run_that_has_kept_nothing_yet_is_not_removed_by_another(tmp_path, capsys):
+    other = unfinished.begin(tmp_path / "results", "test_unfinished", command.plain(Config()), "", None)
+    with unfinished.locked_for_this_process(other):
+        assert execute(tmp_path, "--resume", "auto") == 2
+    assert unfinished.read(other.folder)["experiment"] == "test_unfinished"
+
+
+def test_two_runs_that_begin_in_the_same_second_have_a_folder_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda self, **_: False)  # as both see it before either has made it
+    folders = {unfinished.begin(tmp_path, "test_unfinished", {}, "", None).folder for _ in range(3)}
+    assert len(folders) == 3
+
+
+def test_a_part_that_cannot_be_written_ends_no_run(tmp_path, monkeypatch, capsys):
+    write = record.write_bytes
+
+    def full(path, content):
+        if path.parent.name == "parts":
+            raise OSError(28, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(record, "write_bytes", full)
+    assert execute(tmp_path) == 0
+    assert "the part a could not be written to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("error", "code"), [(Interrupted("", signal.SIGTERM), 143), (KeyboardInterrupt(), 130)])
