@@ -46,6 +46,9 @@ def classifier(learning_rate=0.5):
     return supervised(*model, losses.softmax_cross_entropy_with_integer_labels, optax.sgd(learning_rate, momentum=0.9))
 
 
+CLASSIFIER = classifier()  # one for all tests: the same learner compiles once
+
+
 @pytest.fixture(scope="module")
 def images():
     generator = np.random.default_rng(0)
@@ -146,7 +149,7 @@ def test_a_learner_may_make_its_own_data():
 
 
 def test_the_loss_falls(images):
-    run = fit(classifier(), jax.random.key(0), images, batch_size=10, num_steps=200, label=None)
+    run = fit(CLASSIFIER, jax.random.key(0), images, batch_size=10, num_steps=200, label=None)
     assert run.history.train["loss"][:10].mean() > 0.9
     assert run.history.train["loss"][-10:].mean() < 0.1
     assert run.history.diverged_at == -1
@@ -155,12 +158,10 @@ def test_the_loss_falls(images):
 
 @pytest.mark.parametrize("stop", [1, 7, 13])
 def test_going_on_from_a_step_is_bit_equal_to_never_stopping(images, stop):
-    learner = classifier()
+    settings = {"batch_size": 7, "eval_every": 5, "eval_data": images, "label": None}
 
     def run(num_steps, start=None):
-        return fit(
-            learner, jax.random.key(5), images, batch_size=7, num_steps=num_steps, eval_every=5, eval_data=images, start=start, label=None
-        )
+        return fit(CLASSIFIER, jax.random.key(5), images, num_steps=num_steps, start=start, **settings)
 
     whole, first = run(20), run(stop)
     rest = run(20, (stop, first.state))
@@ -178,7 +179,7 @@ def test_a_sweep_over_seeds_matches_each_seed_alone(images):
     assert run.history.evaluation["loss"].shape == (3, 4)
     for seed in range(3):
         alone = fit(
-            classifier(), jax.random.fold_in(key, seed), images, batch_size=10, num_steps=30, eval_every=10, eval_data=images, label=None
+            CLASSIFIER, jax.random.fold_in(key, seed), images, batch_size=10, num_steps=30, eval_every=10, eval_data=images, label=None
         )
         np.testing.assert_allclose(run.history.train["loss"][seed], alone.history.train["loss"], atol=1e-5)
         np.testing.assert_allclose(run.history.evaluation["loss"][seed], alone.history.evaluation["loss"], atol=1e-5)
@@ -227,9 +228,10 @@ def test_a_grid_has_its_axes_in_order_and_shares_batches_within_a_seed(how):
 def test_one_after_the_other_equals_alone(images):
     key = jax.random.key(4)
     run = sweep(classifier, key, images, seeds=2, axes={"learning_rate": [0.1, 0.5]}, batch_size=10, num_steps=12, how="map", label=None)
-    for seed in range(2):
-        for index, rate in enumerate([0.1, 0.5]):
-            alone = fit(classifier(jnp.float32(rate)), jax.random.fold_in(key, seed), images, batch_size=10, num_steps=12, label=None)
+    for index, rate in enumerate([0.1, 0.5]):
+        learner = classifier(jnp.float32(rate))
+        for seed in range(2):
+            alone = fit(learner, jax.random.fold_in(key, seed), images, batch_size=10, num_steps=12, label=None)
             np.testing.assert_array_equal(run.history.train["loss"][seed, index], alone.history.train["loss"])
 
 
