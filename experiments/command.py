@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +23,7 @@ import jax
 import tyro
 from jax.sharding import Mesh
 
-from experiments import unfinished
+from experiments import together, unfinished
 from experiments.unfinished import Keep
 from jaxnn import data, devices, record
 from jaxnn.checkpoint import CheckpointWarning
@@ -46,6 +47,8 @@ class Common:
     """Seconds between checkpoints; 0 saves after every compiled chunk, auto after 30 or when 20 times what one costs have gone by."""
     resume: str | None = None
     """Go on with this unfinished run, with its own config: its folder, or auto for the newest of this config, if there is one."""
+    distributed: str = "no"
+    """Compute with the other processes of this job: auto as SLURM, MPI or a TPU pod started them, else HOST:PORT/PROCESSES/ID."""
 
     def __post_init__(self) -> None:
         if isinstance(self.checkpoint_every, float) and not 0 <= self.checkpoint_every < math.inf:
@@ -104,14 +107,17 @@ def execute(config_class: type, run: Run, plot: Plot, args: Sequence[str]) -> in
     with _said_in_words(), _sigterm_as_interrupt():
         try:
             config, resumed = parse(config_class, args, doc, module)
+            together.join(config.common.distributed)
             use_platform(config.common.platform)
             record.check_writable(config.common.results)
-            found = _keep(config, path.stem, resumed, _command(module, args))
+            line = _command(module, args)
+            found = together.keep_of_first(partial(_keep, config, path.stem, resumed, line), config.common.every)
+            if not together.is_first():
+                run(config, found)
+                return 0
             with unfinished.locked_for_this_process(found):
                 keep = found  # not before it is this process's own: what keeps nothing is removed
-                kept = _run_and_record(
-                    config, run, plot, keep, path.stem, {"claim": doc.splitlines()[0], "command": _command(module, args)}
-                )
+                kept = _run_and_record(config, run, plot, keep, path.stem, {"claim": doc.splitlines()[0], "command": line})
                 unfinished.remove(keep)
         except InputError as error:
             return _say(f"error: {error}{_how_to_go_on(keep, module)}", 2)
@@ -315,10 +321,10 @@ def _row(c: Comparison) -> tuple[str, ...]:
 
 
 def _command(module: str, args: Sequence[str]) -> str:
-    """The command line, without where the run is kept and how often."""
+    """The command line, without where the run is kept, how often, and with whom it computes."""
     kept, skip = [], False
     for arg in args:
-        flag = arg.partition("=")[0].replace("_", "-") in ("--results", "--resume", "--checkpoint-every")
+        flag = arg.partition("=")[0].replace("_", "-") in ("--results", "--resume", "--checkpoint-every", "--distributed")
         if not skip and not flag:
             kept.append(arg)
         skip = flag and "=" not in arg

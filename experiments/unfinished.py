@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxnn import record
@@ -44,8 +45,11 @@ class Keep(NamedTuple):
         return None if self.folder is None else Checkpoints(self.folder / "checkpoints" / _file_name(part), self.every)
 
     def part(self, part: str, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, np.ndarray]:
-        """The named arrays that `make` gives: those that are kept from before, else made now and kept."""
-        if self.folder is None:
+        """The named arrays that `make` gives: those that are kept from before, else made now and kept.
+
+        Several processes make them each time: they must all do the same.
+        """
+        if self.folder is None or jax.process_count() > 1:
             return {name: np.asarray(values) for name, values in make().items()}
         path = self.folder / "parts" / f"{_file_name(part)}.npz"
         if path.exists():

@@ -175,6 +175,14 @@ def agreed(values: Sequence[float | int], mesh: Mesh | None) -> Float[np.ndarray
     return _of_all(values).max(0) if several_processes(mesh) else np.asarray(values, float)
 
 
+def text_of_first(text: str) -> str:
+    """What process 0 says, on every process."""
+    if jax.process_count() == 1:
+        return text
+    said = np.frombuffer(text.encode().ljust(4096, b"\0"), np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(said)).tobytes().rstrip(b"\0").decode()
+
+
 def _of_all(values: Sequence[float | int]) -> Float[np.ndarray, "processes n"]:
     """Every process's numbers. They travel as bits: JAX by itself would round them to float32."""
     bits = np.asarray(values, np.float64).view(np.uint32)
