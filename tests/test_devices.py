@@ -335,6 +335,12 @@ def test_initialize_after_a_computation_is_too_late(monkeypatch):
     jnp.zeros(()).block_until_ready()
     with pytest.raises(InputError, match=r"initialize\(\) must come before the first computation"):
         devices.initialize("127.0.0.1:1", 2, 0)
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    devices.initialize()  # where there is nobody to meet it is never too late
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    with pytest.raises(InputError, match="must come before the first computation"):
+        devices.initialize()
 
 
 @pytest.mark.parametrize("coordinator", ["node1", "node1:", ":29500", "node1:0", "node1:70000", "node1:x"])
