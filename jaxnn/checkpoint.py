@@ -112,7 +112,7 @@ def restore(folder: Path | str, like: PyTree, which: int | str = "newest") -> Sa
     `like` is the state wanted, as arrays or as shapes and dtypes: `jax.eval_shape(learner.init, key, batch)`. A shape with
     a sharding is placed by it. Raises `CheckpointError` where there is none, or where it does not verify: no other is taken for it.
     """
-    found, folder = steps(folder), Path(folder)
+    found, folder = steps(folder), Path(folder).absolute()
     if which == "best":
         scores = _scores_of_one_goal(folder)
         found = [max(scores, key=lambda step: scores[step])] if scores else []
