@@ -82,7 +82,12 @@ def kill_once(kept: Path, rng: np.random.Generator) -> tuple[float, bool]:
     delay = float(rng.uniform(0, 4))
     time.sleep(delay)
     process.kill()
-    process.communicate()
+    _, error = process.communicate()
+    if process.returncode == 0:  # it had finished: nothing was killed
+        shutil.rmtree(kept)
+        return kill_once(kept, rng)
+    if process.returncode != -signal.SIGKILL:
+        raise AssertionError(f"the victim ended by itself, exit code {process.returncode}: {error[-1000:]}")
     return delay, any(kept.glob("*.orbax-checkpoint-tmp*"))
 
 

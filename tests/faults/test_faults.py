@@ -26,6 +26,13 @@ def test_killed_while_it_trains_and_saves(rng, tmp_path):
     holds(harness.kills(1, rng, tmp_path))
 
 
+def test_a_victim_that_does_not_start_is_no_survivor(rng, tmp_path, monkeypatch):
+    python = harness.python
+    monkeypatch.setattr(harness, "python", lambda *arguments, **more: python("-c", "raise SystemExit('no victim')"))
+    with pytest.raises(AssertionError, match="the victim ended by itself, exit code 1: no victim"):
+        harness.kill_once(tmp_path / "kept", rng)
+
+
 def test_bits_of_a_checkpoint_flipped(rng, tmp_path):
     holds(harness.bit_flips(2, rng, tmp_path))
 
