@@ -153,22 +153,32 @@ def load_run(folder: Path | str) -> Record:
 
 
 def save_figures(folder: Path | str, figures: Mapping[str, "Figure | Animation"], dpi: int = 160) -> list[Path]:
-    """Write each figure as PNG and SVG, or as GIF, the same bytes every time, and their order into `meta.json`; return the paths."""
+    """Write each figure as PNG and SVG, or as GIF, the same bytes every time, and their order into `meta.json`; return the paths.
+
+    Raises `InputError` where they cannot be written.
+    """
+    try:
+        return _save_figures(Path(folder), figures, dpi)
+    except OSError as error:
+        raise InputError(f"the figures cannot be written to {folder}: {error.strerror}. The rest of the record is there.") from error
+
+
+def _save_figures(folder: Path, figures: Mapping[str, "Figure | Animation"], dpi: int) -> list[Path]:
     import matplotlib
 
     paths = []
     with matplotlib.rc_context({"svg.hashsalt": "jaxnn", "svg.fonttype": "path"}):
         for name, figure in figures.items():
             if isinstance(figure, Animation):
-                paths.append(Path(folder) / f"{name}.gif")
+                paths.append(folder / f"{name}.gif")
                 write_bytes(paths[-1], _gif(figure))
                 continue
             for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format=suffix, dpi=dpi, metadata=metadata)
-                paths.append(Path(folder) / f"{name}.{suffix}")
+                paths.append(folder / f"{name}.{suffix}")
                 write_bytes(paths[-1], buffer.getvalue())
-    meta = Path(folder) / "meta.json"
+    meta = folder / "meta.json"
     if meta.exists():  # the order in which a reader should see them
         write_bytes(meta, json.dumps({**json.loads(meta.read_text()), "figures": list(figures)}, indent=2).encode())
     return paths

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from matplotlib.figure import Figure
 
 from jaxnn import losses, record
 from jaxnn.learners import supervised
@@ -215,3 +216,12 @@ def test_a_trained_net_predicts_from_its_record(tmp_path):
     np.testing.assert_allclose(trained.predict({"image": batch["image"]}), expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(InputError, match="has no `predict`"):
         Trained(learner._replace(predict=None), state).predict(batch)
+
+
+def test_figures_that_do_not_fit_on_the_disk_are_said(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record, "write_bytes", full)
+    with pytest.raises(InputError, match=r"the figures cannot be written to .*No space left on device. The rest of the record is there"):
+        record.save_figures(tmp_path, {"a": Figure()})
