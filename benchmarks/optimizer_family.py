@@ -97,9 +97,10 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     targets = {name: config.target or workloads.by_name(name).target(train.source.name) for name in config.workloads}
     entries = [Entry(workload, optimizer) for workload in targets for optimizer in dict.fromkeys(config.optimizers)]
     history: dict[str, np.ndarray] = {}
+    of = {"train": train.source.sha256, "test": test.source.sha256}
     for number, entry in enumerate(entries, 1):
         label = f"{entry.optimizer} on {entry.workload} ({number}/{len(entries)})"
-        found = keep.part(label, partial(measure, entry, config, train, test, targets[entry.workload], label, keep))
+        found = keep.part(label, partial(measure, entry, config, train, test, targets[entry.workload], label, keep), of)
         keep.forget(f"{label}, tuning", f"{label}, report")
         history |= {entry.key(name): values for name, values in found.items()}
         print(f"{label}: {in_a_line(entry, history, targets)}", flush=True)

@@ -30,6 +30,8 @@ from jaxnn.manifest import CheckpointError, difference, first_line, sealed, unse
 from jaxnn.types import InputError
 
 RUN = "run.json"
+OF = "made of"
+"""Beside the arrays of a part: what they were made of, as JSON."""
 
 
 class Keep(NamedTuple):
@@ -44,27 +46,36 @@ class Keep(NamedTuple):
         """What a `fit`, `fit_stream` or `sweep` takes as `checkpoint`; every one of a run under a name of its own."""
         return None if self.folder is None else Checkpoints(self.folder / "checkpoints" / _file_name(part), self.every)
 
-    def part(self, part: str, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, np.ndarray]:
+    def part(self, part: str, make: Callable[[], Mapping[str, Any]], of: Mapping[str, str] = {}) -> Mapping[str, np.ndarray]:
         """The named arrays that `make` gives: those that are kept from before, else made now and kept.
 
-        Several processes make them each time: they must all do the same.
+        `of` is what they were made of beside the config, the sha256 of their data. Raises `InputError` where those that are kept
+        were made of something else. Several processes make them each time: they must all do the same.
         """
         if self.folder is None or jax.process_count() > 1:
             return {name: np.asarray(values) for name, values in make().items()}
         path = self.folder / "parts" / f"{_file_name(part)}.npz"
         if path.exists():
             try:
-                return record.read_arrays(path)
+                return self._of_the_same(part, record.read_arrays(path), of)
+            except CheckpointError:
+                raise
             except (InputError, OSError) as error:
                 warnings.warn(f"the part {part} of {self.folder} is made again: {first_line(error)}", CheckpointWarning, stacklevel=2)
         made = {name: np.asarray(values) for name, values in make().items()}
         try:
             path.parent.mkdir(exist_ok=True)
-            record.write_bytes(path, record.npz_bytes(made))
+            record.write_bytes(path, record.npz_bytes({**made, OF: np.array(json.dumps(dict(of)))}))
         except OSError as error:
             message = f"the part {part} could not be written to {self.folder}: {first_line(error)}; the run goes on without it there"
             warnings.warn(message, CheckpointWarning, stacklevel=2)
         return made
+
+    def _of_the_same(self, part: str, kept: dict[str, np.ndarray], of: Mapping[str, str]) -> dict[str, np.ndarray]:
+        if changed := difference(json.loads(str(kept.pop(OF, "{}"))), of):
+            message = f"the part {part} of {self.folder} was made of other data:\n{changed}"
+            raise CheckpointError(f"{message}\nBring those back, or begin a new run.")
+        return kept
 
     def forget(self, *parts: str) -> None:
         """Remove the checkpoints of these parts, whose results are kept in another."""

@@ -18,6 +18,7 @@ from experiments.unfinished import NOTHING, Keep
 from jaxnn import record
 from jaxnn.interrupt import Interrupted
 from jaxnn.manifest import sealed
+from jaxnn.types import InputError
 
 ROOT = Path(__file__).parents[2]
 MADE = []
@@ -160,6 +161,18 @@ def test_a_broken_part_is_made_again_and_said(broken, capsys):
     assert command.execute(Config, run, plot, ["--resume", str(broken)]) == 0
     assert "warning: the part a of" in capsys.readouterr().err
     assert MADE == ["a", "c"]
+
+
+def test_a_part_that_was_made_of_other_data_is_not_mixed_in(tmp_path):
+    keep = Keep(tmp_path)
+
+    def make():
+        return {"value": np.ones(2)}
+
+    made = [keep.part("a", make, {"train": "1234"}), keep.part("a", dict, {"train": "1234"})]
+    assert [list(part) for part in made] == [["value"], ["value"]]
+    with pytest.raises(InputError, match=r"(?s)the part a of .* was made of other data:\n  train: saved \"1234\", now \"abcd\"\n"):
+        keep.part("a", make, {"train": "abcd"})
 
 
 def test_other_circumstances_are_said_and_recorded(broken, capsys):
