@@ -12,6 +12,7 @@ reads whole leaves, so any number of processes and devices can verify what any o
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import warnings
@@ -103,7 +104,7 @@ class Saved(NamedTuple):
 
 def steps(folder: Path | str) -> list[int]:
     """The steps that have a checkpoint in `folder`, in order; whether they verify is not looked at."""
-    return sorted(int(path.name) for path in Path(folder).glob("[0-9]*") if path.name.isdigit() and path.is_dir())
+    return sorted(int(path.name) for path in Path(folder).glob("[0-9]*") if re.fullmatch(r"0|[1-9][0-9]*", path.name) and path.is_dir())
 
 
 def restore(folder: Path | str, like: PyTree, which: int | str = "newest") -> Saved:

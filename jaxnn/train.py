@@ -94,7 +94,7 @@ def fit_stream(
     if checkpoint is not None and not (hasattr(batches, "position") and hasattr(batches, "seek")):
         raise InputError("checkpoint needs batches that have position() and seek(position), as those of jaxnn.data.stream")
     task = _stream_task(learner, Keys(*jax.random.split(key, 4)), batches, num_steps, eval_every, eval_data, mesh)
-    identity = partial(_identity, "fit_stream", key, None, eval_data, None, eval_every=eval_every)
+    identity = partial(_identity, "fit_stream", key, None, eval_data, None, batch_size=task.batch_size, eval_every=eval_every)
     return _alone(task._replace(identity=identity), None, label, checkpoint, stop)
 
 

@@ -207,6 +207,14 @@ def test_a_member_that_diverged_is_the_worst_and_hides_no_other():
     assert Goal("loss").score({"loss": np.array([np.nan, np.nan, 1.0])}) == -np.inf
 
 
+def test_folders_that_are_no_steps_are_left_alone(store, tmp_path):
+    store().save(1, {"w": jnp.ones(2)}, {})
+    for name in ("007", "notes", "²"):
+        (tmp_path / "kept" / name).mkdir()
+    assert store().newest({"w": jnp.ones(2)}).step == 1
+    assert (tmp_path / "kept" / "007").is_dir()
+
+
 def test_a_position_may_have_numbers_for_names(store):
     kept = store()
     kept.save(1, {"w": jnp.ones(2)}, {}, position={2: "b", 10: "a"})
@@ -416,6 +424,17 @@ def test_another_run_in_the_same_folder_is_refused(change, difference, tmp_path)
     run()
     with pytest.raises(CheckpointError, match=rf"(?s)is of another run:\n  {difference}"):
         run(**change)
+
+
+def test_a_stream_of_other_batches_is_another_run(tmp_path):
+    class Three(Rows):
+        def __next__(self):
+            return {"row": super().__next__()["row"][:3]}
+
+    kept = Checkpoints(tmp_path / "kept")
+    fit_stream(WALKER, key(), Rows(), num_steps=2, checkpoint=kept, label=None)
+    with pytest.raises(CheckpointError, match=r"(?s)is of another run:\n  batch_size: saved 5, now 3"):
+        fit_stream(WALKER, key(), Three(), num_steps=4, checkpoint=kept, label=None)
 
 
 def test_another_start_is_another_run(tmp_path):
