@@ -53,6 +53,8 @@ class Common:
     def __post_init__(self) -> None:
         if isinstance(self.checkpoint_every, float) and not 0 <= self.checkpoint_every < math.inf:
             raise InputError(f"--checkpoint-every must be seconds from 0, auto or never, got {self.checkpoint_every}")
+        if self.checkpoint_every == "never" and self.resume is not None:
+            raise InputError("--resume goes on with what is kept, and keeps on keeping it: leave --checkpoint-every never out")
 
     @property
     def every(self) -> float | None:

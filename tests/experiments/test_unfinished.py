@@ -254,3 +254,10 @@ def test_every_config_comes_back_from_its_record(module):
     plain = json.loads(json.dumps(command.plain(config)))
     platform = plain.pop("platform")
     assert unfinished.from_plain(type(config), plain, common=command.Common(platform=platform)) == config
+
+
+def test_resume_and_never_exclude_each_other(tmp_path, broken, capsys):
+    with pytest.raises(SystemExit):
+        execute(tmp_path, "--resume", "auto", "--checkpoint-every", "never")
+    assert "leave --checkpoint-every never out" in " ".join(capsys.readouterr().err.split())
+    assert broken.exists()
