@@ -19,15 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxnn import devices, groups, memory, program
+from jaxnn import devices, groups, memory, program, tasks
 from jaxnn.checkpoint import Checkpoints
-from jaxnn.feed import Feed
 from jaxnn.groups import Group, Shape
-from jaxnn.leaves import named
 from jaxnn.loop import Diverged, EarlyStopping, History, Run, Task, describe_divergence, drive
-from jaxnn.manifest import sha256
 from jaxnn.program import Alone, Keys, Members
-from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree, num_examples
+from jaxnn.types import Batch, InputError, Learner, PyTree
 
 __all__ = ["Checkpoints", "Diverged", "EarlyStopping", "History", "Run", "fit", "fit_stream", "sweep"]
 
@@ -62,10 +59,10 @@ def fit(
     Raises `InputError` for sizes that do not fit, `Diverged` when a metric is no longer finite, and
     `jaxnn.checkpoint.CheckpointError` for checkpoints of another run and for those of which none verifies.
     """
-    _check_shares(mesh, data, batch_size)
+    tasks.check_shares(mesh, data, batch_size)
     keys = Keys(*jax.random.split(key, 4))
-    task = _task(Alone(learner, _one_axis(mesh)), {}, keys, data, batch_size, num_steps, eval_every, eval_data)
-    identity = partial(_identity, "fit", key, data, eval_data, start, batch_size=batch_size, eval_every=eval_every)
+    task = tasks.of_data(Alone(learner, tasks.one_axis(mesh)), {}, keys, data, batch_size, num_steps, eval_every, eval_data)
+    identity = partial(tasks.identity, "fit", key, data, eval_data, start, batch_size=batch_size, eval_every=eval_every)
     return _alone(task._replace(identity=identity), start, label, checkpoint, stop)
 
 
@@ -90,11 +87,11 @@ def fit_stream(
 
     Raises as `fit` does, and `InputError` where the stream ends before step `num_steps`.
     """
-    _check(None, None, num_steps, num_steps if eval_every is None else eval_every)
+    tasks.check(None, None, num_steps, num_steps if eval_every is None else eval_every)
     if checkpoint is not None and not (hasattr(batches, "position") and hasattr(batches, "seek")):
         raise InputError("checkpoint needs batches that have position() and seek(position), as those of jaxnn.data.stream")
-    task = _stream_task(learner, Keys(*jax.random.split(key, 4)), batches, num_steps, eval_every, eval_data, mesh)
-    identity = partial(_identity, "fit_stream", key, None, eval_data, None, batch_size=task.batch_size, eval_every=eval_every)
+    task = tasks.of_stream(learner, Keys(*jax.random.split(key, 4)), batches, num_steps, eval_every, eval_data, mesh)
+    identity = partial(tasks.identity, "fit_stream", key, None, eval_data, None, batch_size=task.batch_size, eval_every=eval_every)
     return _alone(task._replace(identity=identity), None, label, checkpoint, stop)
 
 
@@ -152,9 +149,9 @@ def sweep(
     if start is not None:
         start = (start[0], _flat(start[1], whole, lengths))
     over_what = {"seeds": seeds, "axes": {name: np.asarray(values).tolist() for name, values in (axes or {}).items()}}
-    identity = partial(_identity, "sweep", key, data, eval_data, start, batch_size=batch_size, eval_every=eval_every, **over_what)
-    _check(data, batch_size, num_steps, num_steps if eval_every is None else eval_every, eval_data)
-    data, eval_data = _on_devices((data, eval_data), mesh)
+    identity = partial(tasks.identity, "sweep", key, data, eval_data, start, batch_size=batch_size, eval_every=eval_every, **over_what)
+    tasks.check(data, batch_size, num_steps, num_steps if eval_every is None else eval_every, eval_data)
+    data, eval_data = tasks.on_devices((data, eval_data), mesh)
     job = _Sweep(make_learner, over, key, points, whole, mesh, data, batch_size, num_steps, eval_every, eval_data, identity)
     state, history = job.run(job.shape(at_once, checkpoint), start, label, checkpoint)
     by_member = (state, history.train, history.evaluation, history.diverged_at)
@@ -218,7 +215,7 @@ class _Sweep(NamedTuple):
 
     def task(self, members: Members, group: Group) -> Task:
         drawn = self.drawn(group.padded(members.lead))
-        task = _task(members, *drawn, self.data, self.batch_size, self.num_steps, self.eval_every, self.eval_data)
+        task = tasks.of_data(members, *drawn, self.data, self.batch_size, self.num_steps, self.eval_every, self.eval_data)
         pad, trim = partial(groups.pad, members.lead), partial(groups.trim, group.lead)
         return task._replace(pad=pad, trim=trim, identity=self.identity)
 
@@ -253,138 +250,7 @@ def _shared_out(members: Members, mesh: Mesh | None) -> Members:
     seeds, size = (math.ceil(count / mesh.size) * mesh.size for count in members.lead)
     split_seeds = seeds * members.size < members.seeds * size
     lead = (seeds, members.size) if split_seeds else (members.seeds, size)
-    return replace(members, seeds=lead[0], size=lead[1], mesh=_one_axis(mesh), split_seeds=split_seeds)
-
-
-def _one_axis(mesh: Mesh | None) -> Mesh | None:
-    """All devices of a mesh along one axis, which XLA may shard along as it sees fit (`AxisType.Auto`)."""
-    return None if mesh is None else Mesh(mesh.devices.ravel(), "devices")
-
-
-def _on_devices(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    return jax.device_put(tree) if mesh is None else devices.replicated(tree, mesh)
-
-
-def _check_shares(mesh: Mesh | None, data: Batch, batch_size: int | None) -> None:
-    if mesh is None:
-        return
-    if data is None:
-        raise InputError("mesh shares the rows of a batch out, but there is no data; a learner that makes its own runs on one device")
-    rows = num_examples(data) if batch_size is None else batch_size
-    if rows % mesh.size:
-        nearest = max(1, round(rows / mesh.size)) * mesh.size
-        what = f"all {rows} examples at once are" if batch_size is None else f"batch_size {rows} is"
-        raise InputError(f"{what} no multiple of the {mesh.size} devices that share them; the nearest is {nearest}")
-
-
-def _task(
-    members: Alone | Members,
-    points: dict,
-    keys: Keys,
-    data: Batch,
-    batch_size: int | None,
-    num_steps: int,
-    eval_every: int | None,
-    eval_data: Batch,
-) -> Task:
-    eval_every = num_steps if eval_every is None else eval_every
-    _check(data, batch_size, num_steps, eval_every, eval_data)
-    points, keys, data, eval_data = _on_devices((points, keys, data, eval_data), members.mesh)
-    plan = program.plan(members, points, keys, data, batch_size, min(eval_every, num_steps))
-    example = program.first_batch(data, batch_size)
-
-    def advance(state: Any, begin: int, end: int) -> tuple[Any, Metrics]:
-        return program.advance(members, plan, points, keys, state, data, np.int32(begin), np.int32(end))
-
-    def evaluate(state: Any, step: int) -> Metrics:
-        return program.evaluate(members, points, keys, state, eval_data, np.int32(step))
-
-    init, shapes = (partial(function, members, points, keys, example) for function in (program.init, program.init_shapes))
-    return Task(
-        init,
-        shapes,
-        advance,
-        None if eval_data is None else evaluate,
-        num_steps,
-        eval_every,
-        plan.capacity,
-        members.lead,
-        members.mesh,
-    )
-
-
-def _stream_task(
-    learner: Learner,
-    keys: Keys,
-    batches: Iterable[Batch],
-    num_steps: int,
-    eval_every: int | None,
-    eval_data: Batch,
-    mesh: Mesh | None,
-) -> Task:
-    """Steps that are started one by one: little beside the reading of their batches."""
-    if eval_data is not None:
-        _check_rows("eval_data", eval_data)
-    alone, feed = Alone(learner, _one_axis(mesh)), Feed(batches, _one_axis(mesh))
-    keys, eval_data = _on_devices((keys, eval_data), alone.mesh)
-    program.check_step(alone, {}, keys, feed.first)
-
-    def advance(state: Any, begin: int, end: int) -> tuple[Any, dict[str, np.ndarray]]:
-        if begin == end:
-            return state, _stacked([program.one_step(alone, keys, jax.tree.map(jnp.copy, state), feed.first, np.int32(begin))[1]])
-        rows: list[Metrics] = []
-        for t in range(begin, end):
-            jax.block_until_ready(rows[-2:-1])  # two steps under way, no queue of batches on the device
-            state, metrics = program.one_step(alone, keys, state, feed.next(t), np.int32(t))
-            rows.append(metrics)
-        return state, _stacked(rows)
-
-    def evaluate(state: Any, step: int) -> Metrics:
-        return program.evaluate(alone, {}, keys, state, eval_data, np.int32(step))
-
-    init, shapes = (partial(function, alone, {}, keys, feed.first) for function in (program.init, program.init_shapes))
-    return Task(
-        init,
-        shapes,
-        advance,
-        None if eval_data is None else evaluate,
-        num_steps,
-        num_steps if eval_every is None else eval_every,
-        program.CHUNK_STEPS,
-        mesh=alone.mesh,
-        position=feed.position,
-        seek=feed.seek,
-        waited=lambda: feed.waited,
-        batch_size=num_examples(feed.first),
-    )
-
-
-def _stacked(rows: list[Metrics]) -> dict[str, np.ndarray]:
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def _identity(call: str, key: jax.Array, data: Batch, eval_data: Batch, start: tuple[int, Any] | None, **arguments: Any) -> dict[str, Any]:
-    """What makes a run this one and no other, as JSON knows it: the call, its key, and the sha256 of its data and of its start."""
-    begun = {} if start is None else {"start": {"step": start[0], "state": _digests(devices.to_host(start[1]))}}
-    return {"call": call, "key": _digests(key), "data": _digests(data), "eval_data": _digests(eval_data), **begun, **arguments}
-
-
-def _digests(tree: PyTree) -> dict[str, str]:
-    return {name: f"{x.dtype}{np.shape(x)} sha256 {sha256(x).hex()[:16]}" for name, x in named(tree).items()}
-
-
-def _check(data: Batch, batch_size: int | None, num_steps: int, eval_every: int, eval_data: Batch = None) -> None:
-    if not 1 <= num_steps < 2**31 or eval_every < 1:
-        raise InputError(f"num_steps must be from 1 to 2³¹ - 1 and eval_every at least 1, got {num_steps} and {eval_every}")
-    if eval_data is not None:
-        _check_rows("eval_data", eval_data)
-    if data is None:
-        if batch_size is not None:
-            raise InputError(f"batch_size {batch_size} without data: a learner that makes its own data has no batch size")
-        return
-    _check_rows("data", data)
-    if batch_size is not None and not 1 <= batch_size <= num_examples(data):
-        raise InputError(f"batch_size must be from 1 to the number of examples, {num_examples(data)}, got {batch_size}")
+    return replace(members, seeds=lead[0], size=lead[1], mesh=tasks.one_axis(mesh), split_seeds=split_seeds)
 
 
 def _grid(axes: Mapping[str, Any]) -> tuple[dict[str, jax.Array], tuple[int, ...]]:
@@ -396,12 +262,6 @@ def _grid(axes: Mapping[str, Any]) -> tuple[dict[str, jax.Array], tuple[int, ...
     mesh = np.meshgrid(*columns.values(), indexing="ij")
     lengths = tuple(len(values) for values in columns.values())
     return {name: jnp.asarray(column.ravel()) for name, column in zip(columns, mesh, strict=True)}, lengths
-
-
-def _check_rows(what: str, data: Batch) -> None:
-    rows = {jax.tree_util.keystr(path): np.shape(leaf)[:1] for path, leaf in jax.tree_util.tree_leaves_with_path(data)}
-    if len(set(rows.values())) != 1 or () in rows.values() or (0,) in rows.values():
-        raise InputError(f"the arrays of {what} must share one leading axis with at least one example, got {rows}")
 
 
 def _reshape(tree: PyTree, axes: int, lead: tuple[int, ...]) -> PyTree:
