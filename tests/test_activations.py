@@ -104,19 +104,19 @@ def test_by_name_names_the_nearest():
         by_name("sigmod")
 
 
-def test_row_001_mcculloch_pitts_neuron_fires_at_its_threshold():
+def test_row_1_mcculloch_pitts_neuron_fires_at_its_threshold():
     inputs = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     weights, theta = jnp.array([1, 1]), 2
     np.testing.assert_array_equal(activations.threshold(inputs @ weights - theta), [0, 0, 0, 1])
 
 
-def test_row_002_sgn_of_0_is_1():
+def test_row_2_sgn_of_0_is_1():
     z = jnp.array([-2, 0, 3])
     np.testing.assert_array_equal(activations.bipolar_threshold(z), [-1, 1, 1])
     assert jnp.sign(0.0) == 0
 
 
-def test_row_003_the_five_functions():
+def test_row_3_the_five_functions():
     z = jnp.array([0.0, 1.0])
     values = {name: np.asarray(by_name(name)(z)) for name in ("threshold", "bipolar_threshold", "sigmoid", "tanh", "gaussian")}
     np.testing.assert_allclose(values["threshold"], [1, 1])
@@ -126,19 +126,19 @@ def test_row_003_the_five_functions():
     np.testing.assert_allclose(values["gaussian"], [1, 0.3678794], rtol=1e-6)
 
 
-def test_row_004_ramp_is_linear_between_0_and_1():
+def test_row_4_ramp_is_linear_between_0_and_1():
     np.testing.assert_array_equal(activations.ramp(jnp.array([-3.0, 0.0, 0.25, 1.0, 3.0])), [0, 0, 0.25, 1, 1])
 
 
 @few
 @given(vectors(moderate))
-def test_row_005_slope_of_sigmoid_is_at_most_a_quarter(z):
+def test_row_5_slope_of_sigmoid_is_at_most_a_quarter(z):
     slope = jax.vmap(jax.grad(sigmoid))(jnp.asarray(z))
     assert (slope >= 0).all()
     assert (slope <= 0.25).all()
 
 
-def test_row_005_slope_of_sigmoid_peaks_at_0():
+def test_row_5_slope_of_sigmoid_peaks_at_0():
     z = jnp.linspace(-5, 5, 101)
     slope = jax.vmap(jax.grad(sigmoid))(z)
     assert jax.grad(sigmoid)(0.0) == 0.25
@@ -147,26 +147,26 @@ def test_row_005_slope_of_sigmoid_peaks_at_0():
 
 @few
 @given(vectors(moderate))
-def test_row_006_tanh_is_a_stretched_sigmoid(z):
+def test_row_6_tanh_is_a_stretched_sigmoid(z):
     np.testing.assert_allclose(tanh(jnp.asarray(z)), 2 / (1 + np.exp(-2 * z.astype(float))) - 1, atol=2e-7)
 
 
-def test_row_007_slope_of_relu_at_0_is_0():
+def test_row_7_slope_of_relu_at_0_is_0():
     assert relu(0.0) == 0
     assert jax.grad(relu)(0.0) == 0
 
 
-def test_row_008_leaky_relu_is_0_at_0():
+def test_row_8_leaky_relu_is_0_at_0():
     np.testing.assert_allclose(activations.leaky_relu(jnp.array([-2.0, 0.0, 2.0])), [-0.02, 0, 2], rtol=1e-6)
     assert activations.leaky_relu(jnp.array(-1.0), negative_slope=0.2) == pytest.approx(-0.2)
 
 
-def test_row_009_elu_levels_off_at_minus_alpha():
+def test_row_9_elu_levels_off_at_minus_alpha():
     np.testing.assert_allclose(activations.elu(jnp.array([-40.0, 0.0, 2.0]), alpha=1.5), [-1.5, 0, 2])
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3])
-def test_row_010_maxout_is_the_largest_affine_piece(pieces):
+def test_row_10_maxout_is_the_largest_affine_piece(pieces):
     rng = np.random.default_rng(0)
     x, weights, biases = rng.normal(size=(5, 4)), rng.normal(size=(4, 3, pieces)), rng.normal(size=(3, pieces))
     by_piece = [x @ weights[:, :, i] + biases[:, i] for i in range(pieces)]
@@ -174,19 +174,19 @@ def test_row_010_maxout_is_the_largest_affine_piece(pieces):
     np.testing.assert_allclose(maxout(jnp.asarray(dense, jnp.float32), pieces), np.max(by_piece, axis=0), rtol=1e-5, atol=1e-6)
 
 
-def test_row_010_maxout_sends_the_gradient_to_the_larger_piece():
+def test_row_10_maxout_sends_the_gradient_to_the_larger_piece():
     np.testing.assert_array_equal(jax.grad(lambda z: maxout(z).sum())(jnp.array([1.0, 2.0, 4.0, 3.0])), [0, 1, 1, 0])
 
 
 @pytest.mark.parametrize("pieces", [2, 0, -1])
-def test_row_010_maxout_refuses_an_axis_that_does_not_divide(pieces):
+def test_row_10_maxout_refuses_an_axis_that_does_not_divide(pieces):
     with pytest.raises(InputError, match="does not split into groups"):
         maxout(jnp.zeros((2, 5)), pieces)
 
 
 @few
 @given(vectors(st.floats(-30, 30, width=32)), st.floats(-50, 50, width=32))
-def test_row_011_softmax_is_a_distribution_that_a_shift_does_not_change(z, shift):
+def test_row_11_softmax_is_a_distribution_that_a_shift_does_not_change(z, shift):
     probabilities = softmax(jnp.asarray(z))
     assert (probabilities >= 0).all()
     np.testing.assert_allclose(probabilities.sum(), 1, rtol=1e-6)
@@ -198,7 +198,7 @@ def test_erratum_22_each_entry_of_softmax_has_its_own_exponent():
     np.testing.assert_allclose(softmax(jnp.asarray(z, jnp.float32)), np.exp(z) / np.exp(z).sum(), rtol=1e-6)
 
 
-def test_row_012_softmax_of_1_to_9():
+def test_row_12_softmax_of_1_to_9():
     exact = [0.000212, 0.000576, 0.001567, 0.004260, 0.011579, 0.031475, 0.085559, 0.232573, 0.632199]
     slide = [0.0, 0.001, 0.002, 0.004, 0.012, 0.031, 0.086, 0.233, 0.632]
     probabilities = softmax(jnp.arange(1.0, 10.0))
@@ -206,25 +206,25 @@ def test_row_012_softmax_of_1_to_9():
     np.testing.assert_allclose(np.round(probabilities, 3), slide, atol=1e-6)
 
 
-def test_row_013_logit_of_0_9():
+def test_row_13_logit_of_0_9():
     assert logit(jnp.array(0.9)) == pytest.approx(2.1972245773, rel=1e-6)
     assert logit(jnp.array(0.9)) == pytest.approx(np.log(9), rel=1e-6)
 
 
 @few
 @given(vectors(st.floats(-5, 5, width=32)))
-def test_row_013_logit_is_the_inverse_of_sigmoid(z):
+def test_row_13_logit_is_the_inverse_of_sigmoid(z):
     np.testing.assert_allclose(logit(sigmoid(jnp.asarray(z))), z, rtol=1e-4, atol=2e-5)
     np.testing.assert_allclose(logit(sigmoid(jnp.asarray(z))), special.logit(special.expit(z.astype(float))), rtol=1e-4, atol=2e-5)
 
 
-def test_row_013_derivative_of_logit():
+def test_row_13_derivative_of_logit():
     x = np.linspace(0.05, 0.95, 19)
     np.testing.assert_allclose(jax.vmap(jax.grad(logit))(jnp.asarray(x, jnp.float32)), 1 / (x * (1 - x)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1, 10, 1000])
-def test_row_021_softmax_of_logits_in_the_hundreds_and_more(scale):
+def test_row_21_softmax_of_logits_in_the_hundreds_and_more(scale):
     rng = np.random.default_rng(0)
     w1, w2, x = rng.normal(size=(3, 3)), rng.normal(size=(2, 3)), np.array([22.0, 35.0, 86.0])
     logits = (scale * (w2 @ (w1 @ x))).astype(np.float32)
@@ -233,7 +233,7 @@ def test_row_021_softmax_of_logits_in_the_hundreds_and_more(scale):
     assert np.isfinite(jax.jacobian(softmax)(jnp.asarray(logits))).all()
 
 
-def test_row_021_the_formula_as_written_overflows():
+def test_row_21_the_formula_as_written_overflows():
     logits = np.array([500, 400], np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         assert np.isnan((np.exp(logits) / np.exp(logits).sum())[0])
@@ -274,21 +274,21 @@ def random_chain(seed, largest_weight):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_row_070_gradients_of_the_four_neuron_chain(seed):
+def test_row_70_gradients_of_the_four_neuron_chain(seed):
     chain = random_chain(seed, largest_weight=3)
     gradients = jax.grad(chain_cost)(jnp.asarray(chain[0], jnp.float32), jnp.asarray(chain[1], jnp.float32), *chain[2:])
     np.testing.assert_allclose(gradients, bias_gradients_by_hand(*chain), rtol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_row_071_two_layers_cost_a_factor_of_16_in_absolute_value(seed):
+def test_row_71_two_layers_cost_a_factor_of_16_in_absolute_value(seed):
     biases, weights, x, target = random_chain(seed, largest_weight=1)
     gradients = jax.grad(chain_cost)(jnp.asarray(biases, jnp.float32), jnp.asarray(weights, jnp.float32), x, target)
     assert abs(gradients[0]) < abs(gradients[2]) / 16  # erratum E20: the slide leaves out the bars
 
 
 @pytest.mark.parametrize(("weight", "factor"), [(3.0, 0.75), (4.0, 1.0), (5.0, 1.25)])
-def test_row_072_a_sigmoid_chain_explodes_only_for_weights_above_4(weight, factor):
+def test_row_72_a_sigmoid_chain_explodes_only_for_weights_above_4(weight, factor):
     biases = jnp.full(4, -weight / 2)  # holds every z at 0, where the slope is 1/4
     gradients = jax.grad(chain_cost)(biases, jnp.full(4, weight), 0.5, 1.0)
     np.testing.assert_allclose(gradients[:-1] / gradients[1:], factor, rtol=1e-6)

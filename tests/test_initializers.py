@@ -68,7 +68,7 @@ def test_zeros_are_0():
     assert not draw("zeros").any()
 
 
-def test_row_067_both_readings_of_n_0_0_2():
+def test_row_67_both_readings_of_n_0_0_2():
     by_deviation = normal_std_0_2(jax.random.key(0), (784, 30))
     by_variance = normal_variance_0_2(jax.random.key(0), (784, 30))
     assert by_deviation.std() == pytest.approx(0.2, rel=0.02)
@@ -76,7 +76,7 @@ def test_row_067_both_readings_of_n_0_0_2():
     assert by_variance.var() == pytest.approx(0.2, rel=0.04)
 
 
-def test_row_069_nielsen_weights_are_not_cut_off_as_lecun_normal_is():
+def test_row_69_nielsen_weights_are_not_cut_off_as_lecun_normal_is():
     largest = {init: float(jnp.abs(init(jax.random.key(0), (784, 300))).max()) * 784**0.5 for init in (fan_in_normal, lecun_normal)}
     assert largest[fan_in_normal] > 3
     assert largest[lecun_normal] <= CUT * (1 + 1e-5)

@@ -76,18 +76,18 @@ def test_dtype_is_kept(loss, dtype):
     assert jax.eval_shape(loss, outputs, one_hot).dtype == dtype
 
 
-def test_row_032_the_three_losses_of_the_slide():
+def test_row_32_the_three_losses_of_the_slide():
     outputs, targets = jnp.array([0.7, 0.2, 0.1]), jnp.array([1.0, 0.0, 0.0])
     assert absolute_error(outputs, targets) == pytest.approx(0.6, rel=1e-6)
     assert mean_squared_error(outputs, targets) == pytest.approx(0.14 / 3, rel=1e-6)
     assert cross_entropy(outputs, targets) == pytest.approx(-np.log(0.7), rel=1e-6)
 
 
-def test_row_033_erratum_16_half_the_sum_over_the_index_k():
+def test_row_33_erratum_16_half_the_sum_over_the_index_k():
     assert half_squared_error(jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 0.0, 1.0])) == 4.5
 
 
-def test_row_034_errata_10_and_46_the_mean_squared_error_is_no_standard_deviation():
+def test_row_34_errata_10_and_46_the_mean_squared_error_is_no_standard_deviation():
     data = jnp.array([72.0, 94, 79, 83, 65, 81, 73, 67, 85, 82])
     around_the_mean = mean_squared_error(jnp.full(10, data.mean()), data)
     assert data.mean() == pytest.approx(78.1, rel=1e-6)
@@ -97,14 +97,14 @@ def test_row_034_errata_10_and_46_the_mean_squared_error_is_no_standard_deviatio
     assert mean_squared_error(jnp.full(10, 80.0), data) == pytest.approx(70.69 + 1.9**2, rel=1e-5)
 
 
-def test_row_035_cross_entropy_of_the_9_vector():
+def test_row_35_cross_entropy_of_the_9_vector():
     targets, outputs = jnp.eye(9)[0], jnp.array([0.9, 0.05, 0.05, 0, 0, 0, 0, 0, 0])
     assert cross_entropy(outputs, targets) == pytest.approx(0.1053605157, rel=1e-6)
     assert cross_entropy(outputs, targets) / np.log(2) == pytest.approx(0.1520, abs=5e-5)
     np.testing.assert_allclose(jax.grad(cross_entropy)(outputs, targets), [-1 / 0.9, *[0] * 8], rtol=1e-6)
 
 
-def test_row_035_the_formula_as_written_is_nan():
+def test_row_35_the_formula_as_written_is_nan():
     targets, outputs = np.eye(9)[0], np.array([0.9, 0.05, 0.05, 0, 0, 0, 0, 0, 0])
     with np.errstate(divide="ignore", invalid="ignore"):
         assert np.isnan(-(targets * np.log(outputs)).sum())
@@ -115,7 +115,7 @@ def test_erratum_11_the_tenth_class_changes_nothing():
     assert cross_entropy(ten, jnp.eye(10)[0]) == pytest.approx(float(cross_entropy(nine, jnp.eye(9)[0])), rel=1e-7)
 
 
-def test_row_036_cross_entropy_of_two_samples():
+def test_row_36_cross_entropy_of_two_samples():
     losses = cross_entropy(jnp.array([[0.9, 0.1], [0.2, 0.8]]), jnp.array([[1, 0], [0, 1]]))
     np.testing.assert_allclose(losses, [0.1053605, 0.2231436], atol=1e-7)
     assert losses.sum() == pytest.approx(0.3285041, abs=1e-6)
@@ -160,7 +160,7 @@ def test_two_classes_by_sigmoid_or_by_softmax():
 
 @few
 @given(hnp.arrays(np.float32, (2, 5), elements=st.floats(-5000, 5000, width=32)), hnp.arrays(np.int32, 2, elements=st.integers(0, 4)))
-def test_row_021_logits_in_the_thousands_overflow_nothing(logits, labels):
+def test_row_21_logits_in_the_thousands_overflow_nothing(logits, labels):
     targets, z = jax.nn.one_hot(labels, 5), jnp.asarray(logits)
     exact = special.logsumexp(logits.astype(float), axis=-1) - np.take_along_axis(logits.astype(float), labels[:, None], -1)[:, 0]
     np.testing.assert_allclose(softmax_cross_entropy(z, targets), exact, rtol=1e-6, atol=1e-6)

@@ -9,7 +9,7 @@ from jaxnn.measure import batch_gradient_noise, gradient_noise, layer_gradient_n
 from jaxnn.types import InputError
 
 
-def test_row_068_norms_of_bias_gradients_from_input_to_output():
+def test_row_68_norms_of_bias_gradients_from_input_to_output():
     """Twelve layers, whose names sort as numbers: hidden_10 is the tenth and not the second."""
     gradients = {f"hidden_{i}": {"kernel": jnp.ones((2, 2)), "bias": jnp.array([3.0 * i, 4.0 * i])} for i in range(1, 12)}
     gradients["output"] = {"kernel": jnp.ones((2, 1)), "bias": jnp.array([-7.0])}

@@ -89,67 +89,67 @@ def near(*values, abs=1e-6):
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_052_sgd_on_one_sample_oscillates():
+def test_row_52_sgd_on_one_sample_oscillates():
     assert parabola(sgd(0.1)) == near(0.9, 0.81, 0.729)
     assert of_samples([0.0], [0.0], [0.0]) == near(0.9, 0.81, 0.729)
     assert of_samples([-1.0], [1.0], [-1.0]) == near(0.8, 0.82, 0.638)
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_053_the_batch_form_takes_the_mean_of_all_samples():
+def test_row_53_the_batch_form_takes_the_mean_of_all_samples():
     assert of_samples(*[[-3.0, -1.0, 1.0, 3.0]] * 3) == near(0.9, 0.81, 0.729)
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_054_mini_batches_lie_between_one_sample_and_all():
+def test_row_54_mini_batches_lie_between_one_sample_and_all():
     assert of_samples([-3.0, 1.0], [-1.0, 3.0], [-3.0, 1.0]) == near(0.8, 0.82, 0.638)
     assert of_samples([-3.0, 3.0], [-1.0, 1.0], [-3.0, 3.0]) == near(0.9, 0.81, 0.729)
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_055_sgd_stays_at_a_saddle_that_it_runs_into():
+def test_row_55_sgd_stays_at_a_saddle_that_it_runs_into():
     saddle = jax.grad(lambda w: (w[0] ** 2 - w[1] ** 2) / 2)
     np.testing.assert_allclose(trajectory(sgd(0.1), saddle, jnp.array([1.0, 0.0]), 200)[0][-1], 0, atol=1e-9)
     assert trajectory(sgd(0.1), saddle, jnp.array([1.0, 1e-6]), 200)[0][-1, 1] > 100
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_058_adagrad():
+def test_row_58_adagrad():
     assert parabola(adagrad(0.1)) == near(0.900000, 0.833104, 0.780456)
     as_optax_has_it = parabola(optax.adagrad(0.1))
     assert as_optax_has_it == near(0.904654, 0.839339, 0.787513)
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_059_rmsprop():
+def test_row_59_rmsprop():
     assert parabola(rmsprop(0.1)) == near(0.683772, 0.498871, 0.369181)
     outside = parabola(optax.rmsprop(0.1, eps_in_sqrt=False))
     np.testing.assert_allclose(parabola(rmsprop(0.1)), outside, atol=3e-8)
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_060_adadelta():
+def test_row_60_adadelta():
     assert parabola(adadelta()) == near(0.995528, 0.991009, 0.986465)
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_061_momentum():
+def test_row_61_momentum():
     assert parabola(momentum(0.1)) == near(0.9, 0.72, 0.486)
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_062_nesterov_keeps_the_look_ahead_point_and_gives_the_iterate():
+def test_row_62_nesterov_keeps_the_look_ahead_point_and_gives_the_iterate():
     params, states = trajectory(nesterov(0.1), lambda w: w, jnp.float64(1), 3)
     assert params == near(0.81, 0.5751, 0.327321)
     assert nesterov_iterate(params, states) == near(0.9, 0.729, 0.51759)
 
 
 @pytest.mark.usefixtures("float64")
-def test_row_063_adam():
+def test_row_63_adam():
     assert parabola(adam(0.1)) == near(0.900000, 0.800412, 0.701586)
 
 
-def test_row_065_clipping_by_norm_and_by_element():
+def test_row_65_clipping_by_norm_and_by_element():
     gradients = {"a": jnp.array([3.0, 0.0]), "b": jnp.array(-4.0)}
     by_norm, _ = clip_by_norm(1.0).update(gradients, clip_by_norm(1.0).init(gradients))
     np.testing.assert_allclose([*by_norm["a"], by_norm["b"]], [0.6, 0, -0.8], rtol=1e-6)
@@ -160,7 +160,7 @@ def test_row_065_clipping_by_norm_and_by_element():
         np.testing.assert_allclose([*left["a"], left["b"]], [3, 0, -4], rtol=1e-6)
 
 
-def test_row_065_clipping_as_optax_does_it_in_a_chain_and_with_a_traced_limit():
+def test_row_65_clipping_as_optax_does_it_in_a_chain_and_with_a_traced_limit():
     gradients = {"a": jnp.arange(-3.0, 3.0), "b": jnp.full((2, 2), 0.5, jnp.bfloat16), "c": jnp.zeros(())}
     limits = jnp.array([0.1, 1.0, 100.0])
     for ours, theirs in ((clip_by_norm, optax.clip_by_global_norm), (clip_by_element, optax.clip)):
@@ -183,7 +183,7 @@ def test_clipping_leaves_a_zero_gradient_alone():
 
 
 @pytest.mark.usefixtures("float64")
-def test_erratum_01_adadelta_divides_the_root_mean_squares_of_updates_and_gradients():
+def test_erratum_1_adadelta_divides_the_root_mean_squares_of_updates_and_gradients():
     def epsilon_outside(w, steps=3, rho=0.95, eps=1e-6):  # √u + ε as S3:303 writes it, with u for its w
         n, u, path = 0.0, 0.0, []
         for _ in range(steps):
@@ -202,7 +202,7 @@ def test_erratum_01_adadelta_divides_the_root_mean_squares_of_updates_and_gradie
 
 
 @pytest.mark.usefixtures("float64")
-def test_erratum_02_the_momentum_term_is_the_last_step_and_no_constant():
+def test_erratum_2_the_momentum_term_is_the_last_step_and_no_constant():
     path = np.concatenate([[1.0], parabola(momentum(0.1, 0.9), steps=5)])
     steps = np.diff(path)
     np.testing.assert_allclose(steps[1:], -0.1 * path[1:-1] + 0.9 * steps[:-1], rtol=1e-12)
@@ -214,7 +214,7 @@ def test_erratum_02_the_momentum_term_is_the_last_step_and_no_constant():
 
 
 @pytest.mark.usefixtures("float64")
-def test_erratum_07_adam_without_its_rate_takes_steps_of_one():
+def test_erratum_7_adam_without_its_rate_takes_steps_of_one():
     w, m, n, slide = 1.0, 0.0, 0.0, []
     for t in (1, 2, 3):
         m, n = 0.9 * m + 0.1 * w, 0.999 * n + 0.001 * w**2

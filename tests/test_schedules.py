@@ -27,18 +27,18 @@ def values(schedule, steps):
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.2, 0.1])
-def test_row_056_erratum_18_the_linear_decay_is_geometric(ratio):
+def test_row_56_erratum_18_the_linear_decay_is_geometric(ratio):
     rates = values(step_decay(0.3, ratio), range(4))
     np.testing.assert_allclose(rates, [0.3, 0.3 * ratio, 0.3 * ratio**2, 0.3 * ratio**3], rtol=1e-6)
     differences = np.diff(rates)
     assert differences[1] == pytest.approx(ratio * differences[0])  # a line would have equal ones
 
 
-def test_row_056_a_block_of_steps_has_one_rate():
+def test_row_56_a_block_of_steps_has_one_rate():
     assert values(step_decay(0.8, 0.5, every=3), range(8)) == pytest.approx([0.8] * 3 + [0.4] * 3 + [0.2] * 2)
 
 
-def test_row_057_erratum_18_exponential_decay_with_k_the_rate_and_t_the_index():
+def test_row_57_erratum_18_exponential_decay_with_k_the_rate_and_t_the_index():
     np.testing.assert_allclose(values(exponential(0.1, 0.5), range(4)), [0.1, 0.0606531, 0.0367879, 0.0223130], rtol=1e-5)
     np.testing.assert_allclose(values(exponential(0.1, 0.5), range(9)), values(step_decay(0.1, math.exp(-0.5)), range(9)), rtol=1e-5)
 

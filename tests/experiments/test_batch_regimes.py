@@ -50,7 +50,7 @@ def of_seed(params, seed):
     return jax.tree.map(lambda x: np.asarray(x[seed], float), params)
 
 
-def test_row_053_the_full_batch_descends_as_numpy_does(kept, few):
+def test_row_53_the_full_batch_descends_as_numpy_does(kept, few):
     params = of_seed(batch_regimes.starts(2, few), 1)
     for epoch in range(3):
         loss, gradients = by_hand(params, few["image"], few["label"])
@@ -60,7 +60,7 @@ def test_row_053_the_full_batch_descends_as_numpy_does(kept, few):
                 params[layer][name] = params[layer][name] - 0.1 * np.mean([gradient[side][number] for gradient in gradients], axis=0)
 
 
-def test_row_052_one_sample_a_step_follows_one_example_alone(few):
+def test_row_52_one_sample_a_step_follows_one_example_alone(few):
     """w - ηΔE(x_i; w), and the mini-batch's step is the mean of its examples' (row 54)."""
     descent, (init_key, step_key) = learner(0.5), jax.random.split(jax.random.key(0))
     state = jax.jit(descent.init)(init_key, few)
@@ -103,7 +103,7 @@ def test_batches_of_an_epoch_hold_every_image_once():
     np.testing.assert_array_equal(batches[1, 2:].ravel(), orders[1, 1, :6])
 
 
-def test_row_039_the_regimes_of_a_run_end_with_the_full_batch():
+def test_row_39_the_regimes_of_a_run_end_with_the_full_batch():
     assert regimes((100, 1, 1), 1000) == [1, 100, 1000]
     assert regimes((), 5) == regimes((5,), 5) == [5]
     assert [title(m, 20) for m in (1, 10, 20)] == ["one sample", "mini-batch 10", "full batch 20"]

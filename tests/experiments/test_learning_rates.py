@@ -29,7 +29,7 @@ def kept(run_once):
 
 
 @pytest.mark.parametrize("curvature", [0.25, 10.0])
-def test_row_037_descent_on_a_quadratic_is_its_closed_form(curvature):
+def test_row_37_descent_on_a_quadratic_is_its_closed_form(curvature):
     """(1 - ηλ)^t: it crawls, arrives in one step, oscillates, oscillates for ever, diverges."""
     products = np.array([0.01, 0.5, 1.0, 1.5, 1.9, 2.0, 2.1])
     w = np.asarray(descend(products, curvature, 30))
@@ -48,7 +48,7 @@ def test_the_closed_form_ends_in_infinity_and_not_in_an_error():
     assert np.isinf(closed_form(1e6, 100)[-1])
 
 
-def test_row_037_full_batch_descent_on_digits_is_numpy_s(kept):
+def test_row_37_full_batch_descent_on_digits_is_numpy_s(kept):
     """From the same weights, for the loss before each step; all of them are the record's."""
     few = data.load("mnist_5k", "train[:8]").arrays
     init_key = jax.random.split(jax.random.fold_in(jax.random.key(0), 1), 4)[0]

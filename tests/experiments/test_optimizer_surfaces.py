@@ -114,7 +114,7 @@ def test_a_path_that_diverges_is_cut_and_marked_and_leaves_no_nan(customary):
     assert (row.median, row.diverged) == (None, 1)
 
 
-def test_row_055_sgd_stays_at_a_saddle_as_long_as_a_logarithm_says():
+def test_row_55_sgd_stays_at_a_saddle_as_long_as_a_logarithm_says():
     """y grows by 1 + 2η a step, from 10⁻⁴ to the picture's edge at 1.5, while Adam needs no growth."""
     outcome = run(Config(optimizers=("sgd", "adam"), surfaces=("saddle",), saddle_rate=0.1, rates=(1.0,), steps=60))
     sgd, adam = outcome.history["left_at/saddle"]

@@ -21,7 +21,7 @@ def cpu(monkeypatch):
 
 
 @pytest.mark.parametrize("hidden_layers", [2, 4])
-def test_row_069_norms_equal_a_numpy_computation_of_the_same_protocol(digits, hidden_layers):
+def test_row_69_norms_equal_a_numpy_computation_of_the_same_protocol(digits, hidden_layers):
     """Twenty epochs of one seed from the same weights: same initial state, everything after it by hand."""
     net, key = Net("nielsen", "sigmoid", hidden_layers), jax.random.key(0)
     config = Config(seeds=1, epochs=20)

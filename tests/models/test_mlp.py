@@ -9,7 +9,7 @@ from tests import oracles
 
 
 @pytest.mark.parametrize(("hidden", "count"), [(2, 24_790), (3, 25_720), (4, 26_650)])
-def test_row_067_parameters_with_784_inputs_and_not_728(hidden, count):
+def test_row_67_parameters_with_784_inputs_and_not_728(hidden, count):
     init, _ = functional(MLP((30,) * hidden + (10,)))
     shapes = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
@@ -21,7 +21,7 @@ def test_row_067_parameters_with_784_inputs_and_not_728(hidden, count):
     [(losses.sigmoid_cross_entropy, oracles.cross_entropy_gradients), (None, oracles.squared_error_gradients)],
     ids=["sigmoid outputs with cross-entropy", "sigmoid outputs with squared error"],
 )
-def test_row_045_backpropagation_by_hand_equals_jax_grad(loss, by_hand):
+def test_row_45_backpropagation_by_hand_equals_jax_grad(loss, by_hand):
     """Rows 22, 23, 45-49. With squared error the output error keeps its factor f'(z), which S3:158 leaves out (E6)."""
     x_key, y_key, init_key = jax.random.split(jax.random.key(0), 3)
     x, targets = jax.random.normal(x_key, (7, 12)), jax.nn.one_hot(jax.random.randint(y_key, 7, 0, 4), 4)
