@@ -62,6 +62,7 @@ class Config:
     target: float = 0.85
     """Test accuracy to reach."""
     digits: command.DigitsFields = field(default_factory=command.Digits)
+    sharing: command.SharingFields = field(default_factory=command.Sharing)
     common: command.CommonFields = field(default_factory=command.Common)
 
     def __post_init__(self) -> None:
@@ -129,7 +130,7 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
             num_steps=config.steps,
             eval_every=config.eval_every,
             eval_data=test.arrays,
-            mesh=command.all_devices(),
+            **config.sharing.out(),
             checkpoint=keep.checkpoint(f"{net.activation} {net.depth}"),
             label=f"{net.activation}, {net.depth} hidden ({number}/{len(all_nets)})",
         ).history

@@ -42,7 +42,7 @@ from experiments.unfinished import NOTHING, Keep
 from jaxnn import optimizers
 from jaxnn.data import Dataset
 from jaxnn.optimizers import SEVEN, Optimizer
-from jaxnn.train import sweep
+from jaxnn.train import Run, sweep
 from jaxnn.types import InputError, Learner
 
 
@@ -69,6 +69,7 @@ class Config:
     target: float | None = None
     """Validation accuracy to exceed; None takes the workload's for the data set."""
     digits: command.DigitsFields = field(default_factory=command.Digits)
+    sharing: command.SharingFields = field(default_factory=command.Sharing)
     common: command.CommonFields = field(default_factory=command.Common)
 
     def __post_init__(self) -> None:
@@ -144,13 +145,13 @@ def measure(
     both, evaluated_on_both = workloads.on_both(validation, test.arrays)
 
     learner = partial(workload.learner, make_optimizer)
-    train_all = partial(
+    train_all: Callable[..., Run] = partial(
         sweep,
         data=data,
         batch_size=workload.batch_size,
         num_steps=steps,
         eval_every=math.ceil(steps / config.evaluations),
-        mesh=command.all_devices(),
+        **config.sharing.out(),
     )
     tuning_key, report_key = jax.random.split(jax.random.key(0))
     rates = np.geomspace(config.low, config.high, budget.rates)

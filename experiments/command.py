@@ -21,7 +21,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import tyro
-from jax.sharding import Mesh
 
 from experiments import together, unfinished
 from experiments.unfinished import Keep
@@ -72,8 +71,24 @@ class Digits:
     """Fetch the data set where it is missing."""
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """The fields of a `Config` whose run is a sweep."""
+
+    at_once: int | None = None
+    """Models trained at the same time, over all devices; None takes what their memory holds. Another number changes the last bits."""
+
+    def __post_init__(self) -> None:
+        at_least(1, at_once=self.at_once)
+
+    def out(self) -> dict[str, Any]:
+        """What a sweep takes as `mesh` and `at_once`: all devices, where there are several."""
+        return {"mesh": devices.mesh("members") if len(jax.devices()) > 1 else None, "at_once": self.at_once}
+
+
 CommonFields = tyro.conf.OmitArgPrefixes[Common]
 DigitsFields = tyro.conf.OmitArgPrefixes[Digits]
+SharingFields = tyro.conf.OmitArgPrefixes[Sharing]
 
 
 class Outcome(NamedTuple):
@@ -268,11 +283,6 @@ def use_platform(name: str) -> None:
         extra = {"gpu": "cuda"}.get(name, name)
         advice = f"Install its driver and `pip install 'jaxnn[{extra}]'`, or run with --platform cpu."
         raise InputError(f"--platform {name}: JAX finds no {name.upper()} on this machine. {advice}") from error
-
-
-def all_devices() -> Mesh | None:
-    """What a sweep takes as `mesh`: all devices, where there are several."""
-    return devices.mesh("members") if len(jax.devices()) > 1 else None
 
 
 def load_digits(digits: Digits, split: str) -> data.Dataset:

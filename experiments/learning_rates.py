@@ -83,6 +83,7 @@ class Config:
     seeds: int = 4
     """Seeds 0 … n-1 of each rate, and of each decay and peak."""
     digits: command.DigitsFields = field(default_factory=command.Digits)
+    sharing: command.SharingFields = field(default_factory=command.Sharing)
     common: command.CommonFields = field(default_factory=command.Common)
 
     def __post_init__(self) -> None:
@@ -165,7 +166,7 @@ def constant_rates(config: Config, data: Batch, keep: Keep = NOTHING) -> tuple[d
     label = f"{len(rates) - 1} constant rates"
     axes = {"learning_rate": rates}
     loop = partial(
-        sweep, learner, jax.random.key(0), data, seeds=config.seeds, axes=axes, num_steps=config.steps + 1, mesh=command.all_devices()
+        sweep, learner, jax.random.key(0), data, seeds=config.seeds, axes=axes, num_steps=config.steps + 1, **config.sharing.out()
     )
     state, history = loop(checkpoint=keep.checkpoint("constant rates"), label=label)
     eigenvalues = largest_eigenvalues(jax.random.key(1), state.variables["params"], data)

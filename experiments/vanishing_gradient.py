@@ -96,6 +96,7 @@ class Config:
     learning_rate: float = 0.1
     """η."""
     digits: command.DigitsFields = field(default_factory=command.Digits)
+    sharing: command.SharingFields = field(default_factory=command.Sharing)
     common: command.CommonFields = field(default_factory=command.Common)
 
     def __post_init__(self) -> None:
@@ -190,7 +191,7 @@ def train(net: Net, config: Config, data: Batch, label: str, checkpoint: Checkpo
         data,
         seeds=seeds,
         num_steps=config.epochs,
-        mesh=command.all_devices(),
+        **config.sharing.out(),
         checkpoint=checkpoint,
         label=label,
     )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -171,10 +173,23 @@ def test_sixty_four_seeds_bracket_every_published_norm():
             assert (norms[:, epoch, :-1].max(0) >= published).all(), (hidden_layers, epoch)
 
 
+def one_device(monkeypatch):
+    monkeypatch.setattr(command.Sharing, "out", lambda self: {"mesh": None, "at_once": self.at_once})
+
+
 def test_eight_devices_give_the_norms_of_one(digits, monkeypatch):
     net, config = Net("nielsen", "sigmoid", 3), Config(seeds=11, epochs=8)
     _, spread = train(net, config, digits, None)
-    monkeypatch.setattr(command, "all_devices", lambda: None)
+    one_device(monkeypatch)
     _, alone = train(net, config, digits, None)
     np.testing.assert_allclose(spread.train["gradient_norm"], alone.train["gradient_norm"], rtol=1e-3)
     np.testing.assert_allclose(spread.train["loss"], alone.train["loss"], atol=1e-5)
+
+
+def test_eight_devices_give_the_bits_of_one_that_trains_as_many_seeds_at_once(digits, monkeypatch):
+    net, config = Net("nielsen", "relu", 3), Config(seeds=16, epochs=8)
+    spread = train(net, config, digits, None)
+    one_device(monkeypatch)
+    alone = train(net, replace(config, sharing=command.Sharing(at_once=2)), digits, None)
+    for name, values in spread.history.train.items():
+        np.testing.assert_array_equal(values, alone.history.train[name], name)
