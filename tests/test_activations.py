@@ -281,7 +281,7 @@ def test_row_70_gradients_of_the_four_neuron_chain(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_row_71_two_layers_cost_a_factor_of_16_in_absolute_value(seed):
+def test_row_71_erratum_20_two_layers_cost_a_factor_of_16_in_absolute_value(seed):
     biases, weights, x, target = random_chain(seed, largest_weight=1)
     gradients = jax.grad(chain_cost)(jnp.asarray(biases, jnp.float32), jnp.asarray(weights, jnp.float32), x, target)
     assert abs(gradients[0]) < abs(gradients[2]) / 16  # erratum E20: the slide leaves out the bars

@@ -87,7 +87,7 @@ def test_row_33_erratum_16_half_the_sum_over_the_index_k():
     assert half_squared_error(jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 0.0, 1.0])) == 4.5
 
 
-def test_row_34_errata_10_and_46_the_mean_squared_error_is_no_standard_deviation():
+def test_row_34_erratum_10_erratum_46_the_mean_squared_error_is_no_standard_deviation():
     data = jnp.array([72.0, 94, 79, 83, 65, 81, 73, 67, 85, 82])
     around_the_mean = mean_squared_error(jnp.full(10, data.mean()), data)
     assert data.mean() == pytest.approx(78.1, rel=1e-6)

@@ -62,7 +62,7 @@ def test_row_37_full_batch_descent_on_digits_is_numpy_s(kept):
         biases = [b - 0.1 * g for b, g in zip(biases, by_bias, strict=True)]
 
 
-def test_rows_056_and_057_the_schedules_by_hand():
+def test_row_56_row_57_the_schedules_by_hand():
     """Eight steps from a peak of 1, in blocks of two; a tenth is left where they end."""
     steps = np.arange(8)
     expected = {

@@ -9,7 +9,7 @@ from tests import oracles
 
 
 @pytest.mark.parametrize(("hidden", "count"), [(2, 24_790), (3, 25_720), (4, 26_650)])
-def test_row_67_parameters_with_784_inputs_and_not_728(hidden, count):
+def test_row_67_erratum_8_parameters_with_784_inputs_and_not_728(hidden, count):
     init, _ = functional(MLP((30,) * hidden + (10,)))
     shapes = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
