@@ -1,15 +1,20 @@
 """`python -m experiments`: every experiment and benchmark, with its claim, its command and what to expect of it.
 
+`python -m experiments lecture ROW`: what the lectures say there (12, or E12 for an erratum), and the command that shows it.
+
 Read from the sources and not by importing them, so that the answer comes at once and without JAX.
 """
 
 import ast
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from experiments import lectures
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("experiments", "benchmarks")
@@ -70,7 +75,11 @@ def listing(width: int) -> str:
         lines += _wrapped(f"Expected: {entry.expected}", width) if entry.expected else []
         lines += [f"    {entry.command}"] if entry.command else []
         lines.append("")
-    advice = ("Every command takes --help, and leaves its record in results/.", "One page of all records: python -m experiments.report")
+    advice = (
+        "Every command takes --help, and leaves its record in results/.",
+        "One page of all records: python -m experiments.report",
+        "A row of the lectures: python -m experiments lecture 12",
+    )
     return "\n".join([*lines, *advice])
 
 
@@ -78,5 +87,21 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
+def answer(args: Sequence[str]) -> str:
+    """What the command line asks for. Raises `ValueError` for what it does not know."""
+    match args:
+        case []:
+            return listing(width=min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120))
+        case ["lecture", *numbers] if numbers:
+            return "\n".join(map(lectures.shown, numbers))
+    raise ValueError(
+        f"unknown: {' '.join(args)!r}. Say `python -m experiments` for the list, or `python -m experiments lecture 12` for a row"
+    )
+
+
 if __name__ == "__main__":
-    print(listing(width=min(max(shutil.get_terminal_size((100, 24)).columns, 80), 120)))
+    try:
+        print(answer(sys.argv[1:]))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
