@@ -12,7 +12,6 @@ reads whole leaves, so any number of processes and devices can verify what any o
 import json
 import logging
 import os
-import re
 import shutil
 import time
 import warnings
@@ -25,8 +24,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxnn.devices import everywhere
 from jaxnn.leaves import named, rebuilt
-from jaxnn.manifest import CheckpointError, Damaged, described, difference, first_line, manifest_of, sealed, sha256
+from jaxnn.manifest import (
+    CheckpointError,
+    Damaged,
+    described,
+    difference,
+    first_line,
+    is_finite,
+    manifest_of,
+    scores_of,
+    scores_of_one_goal,
+    sealed,
+    sha256,
+    steps,
+)
 from jaxnn.types import InputError, PyTree, unknown
 
 SHARE = 0.05
@@ -102,11 +115,6 @@ class Saved(NamedTuple):
     """Of the evaluation at this step, by `Checkpoints.best`; the higher the better."""
 
 
-def steps(folder: Path | str) -> list[int]:
-    """The steps that have a checkpoint in `folder`, in order; whether they verify is not looked at."""
-    return sorted(int(path.name) for path in Path(folder).glob("[0-9]*") if re.fullmatch(r"0|[1-9][0-9]*", path.name) and path.is_dir())
-
-
 def restore(folder: Path | str, like: PyTree, which: int | str = "newest") -> Saved:
     """One checkpoint of a run: of step `which`, the "newest" or the "best".
 
@@ -115,7 +123,7 @@ def restore(folder: Path | str, like: PyTree, which: int | str = "newest") -> Sa
     """
     found, folder = steps(folder), Path(folder).absolute()
     if which == "best":
-        scores = _scores_of_one_goal(folder)
+        scores = scores_of_one_goal(folder)
         found = [max(scores, key=lambda step: scores[step])] if scores else []
     elif isinstance(which, int):
         found = [step for step in found if step == which]
@@ -146,8 +154,8 @@ class Store:
                 f"checkpoints cannot be written to {checkpoints.folder}: {error.strerror}. Name another folder."
             ) from error
         self.goal = list(checkpoints.best) if checkpoints.best else None
-        self.scores = {step: score if goal == self.goal else None for step, (score, goal) in _scores(self.folder).items()}
-        self.finite = {step for step in steps(self.folder) if _is_finite(self.folder / str(step))}
+        self.scores = {step: score if goal == self.goal else None for step, (score, goal) in scores_of(self.folder).items()}
+        self.finite = {step for step in steps(self.folder) if is_finite(self.folder / str(step))}
         self.last_saved, self.cost = time.monotonic(), 0.0
 
     def close(self) -> None:
@@ -168,7 +176,7 @@ class Store:
                 saved: Saved | None = _saved(self.folder / str(step), like, self.run)
             except Damaged as error:
                 saved, reasons[step] = None, str(error)
-            if _all_processes(saved is not None):
+            if everywhere(saved is not None):
                 self._set_aside(reasons, step)
                 return saved
             reasons.setdefault(step, f"{self.folder / str(step)}: another process could not verify its part")
@@ -243,7 +251,7 @@ class Store:
             self.scores.pop(step, None)
             _warn(f"{reason}. It was moved to {SET_ASIDE}/, and the run goes on from step {instead}.")
         if reasons:
-            _all_processes(True)  # no process goes on before they are moved
+            everywhere(True)  # no process goes on before they are moved
             self.manager.reload()
 
     def _clear_partial(self, step: int) -> None:
@@ -262,16 +270,7 @@ def _finite(arrays: Mapping[str, Any]) -> bool:
     parts = [shard.data for leaf in arrays.values() if isinstance(leaf, jax.Array) for shard in leaf.addressable_shards]
     parts += [leaf for leaf in arrays.values() if not isinstance(leaf, jax.Array)]
     floats = [np.asarray(part) for part in parts if jax.dtypes.issubdtype(part.dtype, np.inexact)]
-    return _all_processes(all(np.isfinite(part).all() for part in floats))
-
-
-def _all_processes(here: bool) -> bool:
-    """Whether it holds on every process."""
-    if jax.process_count() == 1:
-        return here
-    from jax.experimental import multihost_utils
-
-    return bool(np.asarray(multihost_utils.process_allgather(np.array(here))).all())
+    return everywhere(all(np.isfinite(part).all() for part in floats))
 
 
 def _with_entries(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -323,31 +322,6 @@ def _read(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
         if not isinstance(arrays[name], np.ndarray):
             raise Damaged(f"{folder} does not hold {name}, which its manifest names")
     return arrays
-
-
-def _scores(folder: Path) -> dict[int, tuple[float | None, Any]]:
-    """The score of each step and the goal that it is by; None where it has none or cannot be read."""
-    found: dict[int, tuple[float | None, Any]] = {}
-    for step in steps(folder):
-        found[step] = None, None
-        with suppress(CheckpointError):
-            content = manifest_of(folder / str(step))
-            found[step] = content["score"], content.get("goal")
-    return found
-
-
-def _scores_of_one_goal(folder: Path) -> dict[int, float]:
-    """The scores by the goal of the newest step that has one: those of two goals do not compare."""
-    scored = {step: (score, goal) for step, (score, goal) in _scores(folder).items() if score is not None}
-    newest = scored[max(scored)][1] if scored else None
-    return {step: score for step, (score, goal) in scored.items() if goal == newest}
-
-
-def _is_finite(folder: Path) -> bool:
-    try:
-        return bool(manifest_of(folder)["finite"])
-    except CheckpointError:
-        return False
 
 
 def _listed(found: list[int]) -> str:

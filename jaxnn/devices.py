@@ -177,6 +177,11 @@ def agreed(values: Sequence[float | int], mesh: Mesh | None) -> Float[np.ndarray
     return _of_all(values).max(0) if several_processes(mesh) else np.asarray(values, float)
 
 
+def everywhere(here: bool) -> bool:
+    """Whether it holds on every process there is. All of them must call it."""
+    return here if jax.process_count() == 1 else bool(_of_all([here]).all())
+
+
 def text_of_first(text: str) -> str:
     """What process 0 says, on every process."""
     if jax.process_count() == 1:

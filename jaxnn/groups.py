@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.checkpoint import Checkpoints, steps
+from jaxnn.checkpoint import Checkpoints
 from jaxnn.leaves import is_key
+from jaxnn.manifest import steps
 from jaxnn.types import PyTree
 
 

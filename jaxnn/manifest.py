@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +135,34 @@ def _shown(value: Any) -> str:
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def steps(folder: Path | str) -> list[int]:
+    """The steps that have a checkpoint in `folder`, in order; whether they verify is not looked at."""
+    return sorted(int(path.name) for path in Path(folder).glob("[0-9]*") if re.fullmatch(r"0|[1-9][0-9]*", path.name) and path.is_dir())
+
+
+def scores_of(folder: Path) -> dict[int, tuple[float | None, Any]]:
+    """The score of each step and the goal that it is by; None where it has none or cannot be read."""
+    found: dict[int, tuple[float | None, Any]] = {}
+    for step in steps(folder):
+        found[step] = None, None
+        with suppress(CheckpointError):
+            content = manifest_of(folder / str(step))
+            found[step] = content["score"], content.get("goal")
+    return found
+
+
+def scores_of_one_goal(folder: Path) -> dict[int, float]:
+    """The scores by the goal of the newest step that has one: those of two goals do not compare."""
+    scored = {step: (score, goal) for step, (score, goal) in scores_of(folder).items() if score is not None}
+    newest = scored[max(scored)][1] if scored else None
+    return {step: score for step, (score, goal) in scored.items() if goal == newest}
+
+
+def is_finite(folder: Path) -> bool:
+    """Whether a step's manifest says so; one that cannot be read says nothing."""
+    try:
+        return bool(manifest_of(folder)["finite"])
+    except CheckpointError:
+        return False

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxnn import devices, program
-from jaxnn.program import Keys, Members
+from jaxnn.members import Keys, Members
 from jaxnn.types import Batch
 
 FIXED_BYTES = 2 * (program.METRICS_BYTES + program.GATHER_BYTES)

@@ -14,7 +14,7 @@ from jaxnn.feed import Feed
 from jaxnn.leaves import named
 from jaxnn.loop import Task
 from jaxnn.manifest import sha256
-from jaxnn.program import Alone, Keys, Members
+from jaxnn.members import Alone, Keys, Members
 from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree, num_examples
 
 

@@ -23,7 +23,7 @@ from jaxnn import devices, groups, memory, program, tasks
 from jaxnn.checkpoint import Checkpoints
 from jaxnn.groups import Group, Shape
 from jaxnn.loop import Diverged, EarlyStopping, History, Run, Task, describe_divergence, drive
-from jaxnn.program import Alone, Keys, Members
+from jaxnn.members import Alone, Keys, Members, mapped, vmapped
 from jaxnn.types import Batch, InputError, Learner, PyTree
 
 __all__ = ["Checkpoints", "Diverged", "EarlyStopping", "History", "Run", "fit", "fit_stream", "sweep"]
@@ -139,7 +139,7 @@ def sweep(
     """
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, got {seeds}")
-    over = {"vmap": program.vmapped, "map": program.mapped}.get(how)
+    over = {"vmap": vmapped, "map": mapped}.get(how)
     if over is None:
         raise InputError(f"how must be 'vmap' or 'map', got {how!r}")
     if at_once is not None and at_once < 1:
@@ -180,7 +180,7 @@ class _Sweep(NamedTuple):
         members = _shared_out(Members(self.make_learner, self.over, self.over, *shape), self.mesh)
         drawn = self.drawn(shape.groups(self.whole)[0].padded(members.lead))
         alone = program.prefers_one_seed_at_a_time(members, *drawn, self.data, self.batch_size)
-        return replace(members, over_seeds=program.mapped) if alone else members
+        return replace(members, over_seeds=mapped) if alone else members
 
     def drawn(self, group: Group) -> tuple[dict[str, jax.Array], Keys]:
         """The points and the keys of a group."""

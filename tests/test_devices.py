@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnn import devices, losses, program, rollcall
 from jaxnn.learners import supervised
+from jaxnn.members import Alone, Keys
 from jaxnn.models import MLP, functional
 from jaxnn.train import fit, sweep
 from jaxnn.types import InputError, Learner
@@ -106,8 +107,8 @@ def test_devices_that_share_a_batch_change_nothing(batch_size, monkeypatch):
 def test_each_device_works_on_its_rows_alone(batch_size):
     """Of 40 rows, or of all 48, each device gathers and multiplies its eighth, and what it found is summed up once a step."""
     mesh = devices.mesh()
-    members = program.Alone(LEARNER, mesh)
-    keys, data = devices.replicated((program.Keys(*jax.random.split(jax.random.key(0), 4)), images()), mesh)
+    members = Alone(LEARNER, mesh)
+    keys, data = devices.replicated((Keys(*jax.random.split(jax.random.key(0), 4)), images()), mesh)
     plan = program.plan(members, {}, keys, data, batch_size, 5)
     state = program.init(members, {}, keys, program.first_batch(data, batch_size))
     text = program.advance.lower(members, plan, {}, keys, state, data, np.int32(0), np.int32(5)).compile().as_text()

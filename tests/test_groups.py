@@ -15,6 +15,7 @@ from jaxnn import checkpoint, devices, loop, losses, memory, program
 from jaxnn.checkpoint import Checkpoints
 from jaxnn.groups import Shape, shape_of_groups
 from jaxnn.learners import supervised
+from jaxnn.members import Keys, Members, vmapped
 from jaxnn.models import MLP, functional
 from jaxnn.train import sweep
 from jaxnn.types import InputError, Learner
@@ -154,8 +155,8 @@ def images(count=64):
 
 
 def needed(rates, mesh=None):
-    members = program.Members(classifier, program.vmapped, program.vmapped, 2, rates, mesh)
-    keys = program.Keys(*jax.vmap(lambda k: jax.random.split(k, 4), out_axes=1)(jax.random.split(jax.random.key(0), 2)))
+    members = Members(classifier, vmapped, vmapped, 2, rates, mesh)
+    keys = Keys(*jax.vmap(lambda k: jax.random.split(k, 4), out_axes=1)(jax.random.split(jax.random.key(0), 2)))
     arguments = {"learning_rate": jnp.linspace(0.1, 0.8, rates)}, keys, images()
     return members, arguments, memory.bytes_needed(members, *arguments, 16, images(300))
 

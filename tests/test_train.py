@@ -10,6 +10,7 @@ import pytest
 
 from jaxnn import losses, program
 from jaxnn.learners import supervised
+from jaxnn.members import Alone, Keys, Members, mapped, vmapped
 from jaxnn.models import MLP, functional
 from jaxnn.shuffle import permutation
 from jaxnn.train import Diverged, fit, sweep
@@ -120,18 +121,18 @@ def test_an_evaluation_has_the_key_of_its_step_and_block(monkeypatch):
         np.testing.assert_allclose(mean, (20 * blocks[0] + 3 * blocks[1]) / 23, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("over", "seeds"), [(None, 1), (program.vmapped, 4), (program.mapped, 4)])
+@pytest.mark.parametrize(("over", "seeds"), [(None, 1), (vmapped, 4), (mapped, 4)])
 def test_what_is_gathered_at_once_is_bounded_over_all_members(monkeypatch, over, seeds):
     monkeypatch.setattr(program, "GATHER_BYTES", 6 * 1000 * 8)
     data = {"row": jnp.arange(1000)}
-    keys = program.Keys(*jax.random.split(jax.random.key(0), 4))
+    keys = Keys(*jax.random.split(jax.random.key(0), 4))
     if over is None:
-        members = program.Alone(WITNESS)
+        members = Alone(WITNESS)
     else:
-        members = program.Members(witness, over, over, seeds, 1)
-        keys = program.Keys(*jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(jax.random.split(jax.random.key(0), seeds)))
+        members = Members(witness, over, over, seeds, 1)
+        keys = Keys(*jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(jax.random.split(jax.random.key(0), seeds)))
     plan = program.plan(members, {}, keys, data, 10, 1000)
-    own_batches = seeds if over is program.vmapped else 1
+    own_batches = seeds if over is vmapped else 1
     bytes_a_step = 10 * data["row"].dtype.itemsize * own_batches
     assert plan.block * bytes_a_step <= 6 * 1000 * 8
     assert 100 <= 2 * plan.block * own_batches <= 6 * 1000 * 8  # and it is no single step
@@ -197,8 +198,8 @@ def test_seeds_one_after_the_other_are_seeds_at_once(images, monkeypatch):
 
 
 def test_large_states_on_small_batches_run_one_seed_at_a_time_on_a_cpu(images, monkeypatch):
-    members = program.Members(classifier, program.vmapped, program.vmapped, 2, 1)
-    keys = program.Keys(*jax.vmap(lambda k: jax.random.split(k, 4), out_axes=1)(jax.random.split(jax.random.key(0), 2)))
+    members = Members(classifier, vmapped, vmapped, 2, 1)
+    keys = Keys(*jax.vmap(lambda k: jax.random.split(k, 4), out_axes=1)(jax.random.split(jax.random.key(0), 2)))
     ask = lambda batch_size: program.prefers_one_seed_at_a_time(members, {"learning_rate": jnp.ones(1)}, keys, images, batch_size)  # noqa: E731
     assert not ask(10)  # a small net stays in the cache
     monkeypatch.setattr(program, "CACHE_BYTES", 0)
@@ -264,9 +265,9 @@ def test_devices_share_a_sweep_and_change_nothing(images, seeds, rates, how):
 def test_devices_send_each_other_nothing(images):
     """No collective operation in the compiled program of a shared sweep."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()), "members")
-    members = program.Members(classifier, program.vmapped, program.vmapped, 2, 8, mesh)
+    members = Members(classifier, vmapped, vmapped, 2, 8, mesh)
     by_seed = jax.vmap(lambda seed: jax.random.split(jax.random.fold_in(jax.random.key(0), seed), 4), out_axes=1)(jnp.arange(2))
-    keys, points, data = program.Keys(*by_seed), {"learning_rate": jnp.linspace(0.1, 0.8, 8)}, jax.tree.map(jnp.asarray, images)
+    keys, points, data = Keys(*by_seed), {"learning_rate": jnp.linspace(0.1, 0.8, 8)}, jax.tree.map(jnp.asarray, images)
     plan = program.plan(members, points, keys, data, 10, 5)
     state = program.init(members, points, keys, program.first_batch(data, 10))
     compiled = program.advance.lower(members, plan, points, keys, state, data, jnp.int32(0), jnp.int32(5)).compile().as_text()
