@@ -62,7 +62,7 @@ def rows(run):
     return run.history.train["row"]
 
 
-def test_every_epoch_is_another_permutation_and_the_partial_batch_is_dropped():
+def test_row_39_every_epoch_is_another_permutation_and_the_partial_batch_is_dropped():
     seen = rows(fit(WITNESS, jax.random.key(0), ROWS, batch_size=5, num_steps=12, label=None)).reshape(3, 20)
     for epoch in seen:
         assert len(set(epoch)) == 20
@@ -149,7 +149,7 @@ def test_a_learner_may_make_its_own_data():
     assert len(set(run.history.train["noise"])) == 300
 
 
-def test_the_loss_falls(images):
+def test_row_40_the_loss_falls(images):
     run = fit(CLASSIFIER, jax.random.key(0), images, batch_size=10, num_steps=200, label=None)
     assert run.history.train["loss"][:10].mean() > 0.9
     assert run.history.train["loss"][-10:].mean() < 0.1

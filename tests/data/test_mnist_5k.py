@@ -25,7 +25,7 @@ def fresh_calls(monkeypatch, whole):
     return calls
 
 
-def test_digits_by_hand(whole, shipped):
+def test_row_30_digits_by_hand(whole, shipped):
     pixels, labels = shipped
     order = np.random.Generator(np.random.PCG64(0)).permutation(5000)
     np.testing.assert_array_equal(whole["image"].reshape(5000, 784), pixels[order])

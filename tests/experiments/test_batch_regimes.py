@@ -60,7 +60,7 @@ def test_row_53_the_full_batch_descends_as_numpy_does(kept, few):
                 params[layer][name] = params[layer][name] - 0.1 * np.mean([gradient[side][number] for gradient in gradients], axis=0)
 
 
-def test_row_52_one_sample_a_step_follows_one_example_alone(few):
+def test_row_38_row_52_one_sample_a_step_follows_one_example_alone(few):
     """w - ηΔE(x_i; w), and the mini-batch's step is the mean of its examples' (row 54)."""
     descent, (init_key, step_key) = learner(0.5), jax.random.split(jax.random.key(0))
     state = jax.jit(descent.init)(init_key, few)

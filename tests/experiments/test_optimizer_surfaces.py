@@ -179,7 +179,7 @@ def test_lbfgs_keeps_the_rate_1_and_the_saddle_the_customary_one():
     np.testing.assert_array_equal(picked.path.loss, found.loss[0])
 
 
-def test_a_run_is_recorded_drawn_and_animated(tmp_path, capsys, monkeypatch):
+def test_row_64_a_run_is_recorded_drawn_and_animated(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(command.jax.config, "update", lambda *_: None)  # the platform and the precision of the other tests stay
     args = "--optimizers sgd lion sgd --surfaces long_valley --steps 12 --rates 0.1 0.01 --frames 4 --results".split()
     assert command.execute(Config, run, optimizer_surfaces.plot, [*args, str(tmp_path)]) == 0

@@ -71,7 +71,7 @@ def test_published_ratios_are_those_of_the_published_norms():
         assert last / first == pytest.approx(ratio, rel=0.01)
 
 
-def test_sixteen_seeds_bracket_the_published_norms_at_epoch_0(digits):
+def test_row_69_sixteen_seeds_bracket_the_published_norms_at_epoch_0(digits):
     for hidden_layers, by_epoch in PUBLISHED.items():
         norms = train(Net("nielsen", "sigmoid", hidden_layers), Config(seeds=16, epochs=1), digits, None).history.train["gradient_norm"]
         norms = norms[:, 0, :-1]
@@ -163,7 +163,7 @@ def test_targets_are_one_hot_and_pixels_end_below_one():
 
 
 @pytest.mark.slow
-def test_sixty_four_seeds_bracket_every_published_norm():
+def test_row_69_sixty_four_seeds_bracket_every_published_norm():
     """All of rows 67-69 within the seeds' range, on whichever 1,000 digits there are: 500 epochs of three nets, minutes."""
     digits = data.load(data.choose("auto"), "train[:1000]").arrays
     for hidden_layers, by_epoch in PUBLISHED.items():

@@ -39,7 +39,7 @@ def line():
     return {"x": x, "y": x @ jnp.array([[3.0], [-1.0]])}
 
 
-def test_a_step_is_gradient_descent_on_the_mean_loss(line):
+def test_row_38_a_step_is_gradient_descent_on_the_mean_loss(line):
     learner = supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), preprocess=regression)
     state = learner.init(jax.random.key(0), line)
     w = np.asarray(state.variables["params"]["output"]["kernel"])
