@@ -1,0 +1,92 @@
+"""Sizes and counts against windows that are counted one by one, and LeCun's own table of LeNet-5."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from jaxnn.models import arithmetic
+from jaxnn.types import InputError
+
+SIZES = st.integers(1, 30)
+
+
+def windows_by_counting(size, kernel, stride, padding):
+    """The first pixels of all windows that lie inside the padded line."""
+    return [first for first in range(0, size + 2 * padding, stride) if first + kernel <= size + 2 * padding]
+
+
+@settings(max_examples=200, deadline=None)
+@given(SIZES, SIZES, st.integers(1, 6), st.integers(0, 4))
+def test_row_80_output_size_counts_the_windows(size, kernel, stride, padding):
+    there = windows_by_counting(size, kernel, stride, padding)
+    if there:
+        assert arithmetic.output_size(size, kernel, stride, padding) == len(there)
+    else:
+        with pytest.raises(InputError, match="does not fit into"):
+            arithmetic.output_size(size, kernel, stride, padding)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SIZES, SIZES, st.integers(1, 6))
+def test_row_80_zeros_make_a_stride_fit_and_fewer_do_not(size, kernel, stride):
+    zeros = arithmetic.padding_to_fit(size, kernel, stride)
+    there = windows_by_counting(size + zeros, kernel, stride, 0)
+    assert there[-1] + kernel == size + zeros
+    assert not any((size + fewer - kernel) % stride == 0 for fewer in range(zeros) if size + fewer >= kernel)
+    assert arithmetic.output_size(size + zeros, kernel, stride, exact=True) == len(there)
+
+
+def test_row_80_the_lectures_strides_and_paddings():
+    """Dumoulin and Visin's images: 5 pixels, a kernel of 3; and a stride of 3, which leaves pixels over."""
+    assert [arithmetic.output_size(5, 3, *case) for case in ((1, 0), (2, 0), (1, 1), (2, 1))] == [3, 2, 5, 3]
+    assert [arithmetic.padding_to_keep(kernel) for kernel in (1, 3, 5, 11)] == [0, 1, 2, 5]
+    with pytest.raises(InputError, match="stride 3 does not fit: windows of 3 leave 2 of 5 pixels over; 1 more zeros"):
+        arithmetic.output_size(5, 3, 3, exact=True)
+
+
+def test_sizes_are_those_of_jax():
+    for case in ((7, 3, 2, 1), (11, 4, 3, 0), (224, 11, 4, 2)):
+        size, kernel, stride, padding = case
+        shape = jax.eval_shape(
+            lambda x, w, s=stride, p=padding: lax.conv_general_dilated(x, w, (s, s), [(p, p)] * 2),
+            jnp.zeros((1, 1, size, size)),
+            jnp.zeros((1, 1, kernel, kernel)),
+        ).shape
+        assert shape[-1] == arithmetic.output_size(*case)
+
+
+def by_counting(below, kernel, maps_below, maps_above):
+    """Every line of a local layer on a square image, one by one: (unit, weight of a shared kernel)."""
+    above = range(below - kernel + 1)
+    places = [(p, q, o) for p in above for q in above for o in range(maps_above)]
+    return [(unit, (a, b, c, unit[2])) for unit in places for a in range(kernel) for b in range(kernel) for c in range(maps_below)]
+
+
+@pytest.mark.parametrize(("below", "kernel", "maps_below", "maps_above"), [(5, 3, 1, 1), (4, 2, 3, 2), (6, 1, 2, 4)])
+def test_weights_are_the_lines_counted_one_by_one(below, kernel, maps_below, maps_above):
+    lines, above, links = by_counting(below, kernel, maps_below, maps_above), below - kernel + 1, maps_below * maps_above
+    assert arithmetic.local_weights(kernel, maps_below, (above, above, maps_above)) == len(set(lines))
+    assert arithmetic.shared_weights(kernel, links) == len({weight for _, weight in lines})
+    assert arithmetic.full_weights((below, below, maps_below), (above, above, maps_above)) == below**2 * maps_below * above**2 * maps_above
+    assert arithmetic.shared_parameters(kernel, links, maps_above) == len({weight for _, weight in lines}) + maps_above
+    biases = {(unit, "bias") for unit, _ in lines}
+    assert arithmetic.connections(kernel, links, maps_above, above**2) == len({*lines, *biases})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: arithmetic.output_size(3, 5), "a window of 5 does not fit into 3 pixels with 0 zeros on each side"),
+        (lambda: arithmetic.output_size(3, 5, padding=-1), "padding must be at least 0, got -1"),
+        (lambda: arithmetic.output_size(3, 3, 0), "stride must be at least 1, got 0"),
+        (lambda: arithmetic.output_size(3, 0), "kernel must be at least 1, got 0"),
+        (lambda: arithmetic.output_size(0, 1), "size must be at least 1, got 0"),
+        (lambda: arithmetic.padding_to_keep(4), "for odd kernels alone, got 4"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_words(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
