@@ -1,0 +1,91 @@
+"""Pooling: one number for each k×k window of each map, NHWC; windows overlap where the stride is less than k.
+
+| function         | y of the entries x of a window | lecture's name (S0:261) |
+|------------------|--------------------------------|-------------------------|
+| max_pool         | max x                          | 最大化池化              |
+| mean_pool        | (1/n) Σ x                      | 均值池化                |
+| mean_square_pool | √((1/n) Σ x²)                  | 均方采样                |
+| normalised_pool  | Σ (x / Σx) x                   | 归一化采样              |
+
+重叠采样, overlapping, is any of them with `stride` < `window` (Krizhevsky et al. 2012: windows of 3, stride 2). The slide gives names
+alone; the formulas of the last two are the literature's. `stride` is `window` unless given. `padding` is what is added on each side;
+it takes no part: no maximum, and not counted in n. A border that no window reaches is left out.
+
+Pooling makes a net indifferent to small shifts alone, not to scale or rotation as S3:613 has it (erratum E49).
+
+Source: lecture row 91. LeCun et al. 1998, doi:10.1109/5.726791 (mean); Boureau, Ponce, LeCun 2010 (mean against max).
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxnn.models.arithmetic import output_size
+from jaxnn.types import InputError
+
+__all__ = ["max_pool", "mean_pool", "mean_square_pool", "normalised_pool"]
+
+Maps = Float[Array, "*batch H W C"]
+Pooled = Float[Array, "*batch P Q C"]
+
+
+def max_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0) -> Pooled:
+    """y = max x. Its gradient goes to the arg max alone, of equal entries to the first by rows; lecture rows 91 and 92.
+
+    >>> max_pool(jnp.array([[1.0, 2.0], [5.0, 6.0]])[..., None]).ravel()
+    Array([6.], dtype=float32)
+    """
+    return _reduce(x, lax.max, -np.inf, window, stride, padding)
+
+
+def mean_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0) -> Pooled:
+    """y = (1/n) Σ x. Its gradient is 1/n for every entry; lecture rows 91 and 92.
+
+    >>> mean_pool(jnp.array([[1.0, 2.0], [5.0, 6.0]])[..., None]).ravel()
+    Array([3.5], dtype=float32)
+    """
+    counted = jnp.ones((1,) * (x.ndim - 3) + (*x.shape[-3:-1], 1), x.dtype)
+    return _sum(x, window, stride, padding) / _sum(counted, window, stride, padding)
+
+
+def mean_square_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0) -> Pooled:
+    """y = √((1/n) Σ x²), the Euclidean norm of the window up to √n, with gradient 0 where all x are 0; lecture row 91.
+
+    Hyvärinen & Köster 2007, doi:10.1080/09548980701418942; L_p pooling of Sermanet et al. 2012, arXiv:1204.3968, with p = 2.
+
+    >>> mean_square_pool(jnp.array([[1.0, 1.0], [1.0, 5.0]])[..., None]).ravel()
+    Array([2.6457512], dtype=float32)
+    """
+    mean = mean_pool(jnp.square(x), window, stride=stride, padding=padding)
+    return jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), mean)  # the slope of √ at 0 is infinite; a NaN stays one
+
+
+def normalised_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0) -> Pooled:
+    """y = Σ p x with p = x / Σx, the window's entries as probabilities, for x ≥ 0 as a ReLU gives it; 0 where all x are 0.
+
+    The mean of stochastic pooling, which draws one x by these p: Zeiler & Fergus 2013, arXiv:1301.3557; lecture row 91.
+
+    >>> normalised_pool(jnp.array([[1.0, 1.0], [0.0, 2.0]])[..., None]).ravel()
+    Array([1.5], dtype=float32)
+    """
+    total, squares = (_sum(values, window, stride, padding) for values in (x, jnp.square(x)))
+    return squares / jnp.where(total == 0, 1, total)
+
+
+def _sum(x: Array, window: int, stride: int | None, padding: int) -> Array:
+    return _reduce(x, lax.add, 0.0, window, stride, padding)
+
+
+def _reduce(x: Array, join: Callable, empty: float, window: int, stride: int | None, padding: int) -> Array:
+    """`join` of the entries of every window, with `empty` around the maps."""
+    stride = window if stride is None else stride
+    if not 0 <= padding < max(window, 1):
+        raise InputError(f"padding must be from 0 to window - 1 = {window - 1}, got {padding}: a window of padding alone has no entry")
+    for size in x.shape[-3:-1]:
+        output_size(size, window, stride, padding)
+    alone = (1,) * (x.ndim - 3)
+    around = ((0, 0),) * (x.ndim - 3) + ((padding, padding),) * 2 + ((0, 0),)
+    return lax.reduce_window(x, empty, join, (*alone, window, window, 1), (*alone, stride, stride, 1), around)
