@@ -55,3 +55,38 @@ def nielsen_norms(weights, biases, x, targets, *, learning_rate, weight_decay, e
         weights = [w * (1 - learning_rate * weight_decay / len(x)) - learning_rate * g for w, g in zip(weights, by_weight, strict=True)]
         biases = [b - learning_rate * g for b, g in zip(biases, by_bias, strict=True)]
     return np.array(norms)
+
+
+def online_map(grid_positions, codebook, x, rates, radii):
+    """Kohonen's online rule, sample by sample in float64: w ← w + η h (x - w). Returns the codebook and each sample's distance before."""
+    positions, w, distances = np.asarray(grid_positions, float), np.array(codebook, float), []
+    for sample, rate, radius in zip(np.asarray(x, float), rates, radii, strict=True):
+        apart = np.linalg.norm(w - sample, axis=1)
+        distances.append(apart.min())
+        h = rate * np.exp(-((positions - positions[apart.argmin()]) ** 2).sum(1) / (2 * radius**2))
+        w += h[:, None] * (sample - w)
+    return w, np.array(distances)
+
+
+def batch_map(grid_positions, codebook, x, radius):
+    """One step of Kohonen's batch rule in float64, every weight written out."""
+    positions, w, x = np.asarray(grid_positions, float), np.array(codebook, float), np.asarray(x, float)
+    won = np.linalg.norm(x[:, None] - w, axis=-1).argmin(1)
+    h = np.exp(-((positions[:, None] - positions[won]) ** 2).sum(-1) / (2 * radius**2))
+    return (h @ x) / h.sum(1, keepdims=True)
+
+
+def minisom_of(grid, codebook, **settings):
+    """A MiniSom of the same geometry with this codebook; its first index is the place in a row. Hexagons need an odd number of rows."""
+    from minisom import MiniSom
+
+    hexagonal = grid.rows > 1 and grid.positions[grid.columns, 0] > 0
+    assert not hexagonal or grid.rows % 2, "MiniSom shifts the last row and every other one before it, jaxnn the second"
+    theirs = MiniSom(grid.columns, grid.rows, codebook.shape[1], topology="hexagonal" if hexagonal else "rectangular", **settings)
+    theirs._weights = np.array(codebook, float).reshape(grid.rows, grid.columns, -1).transpose(1, 0, 2).copy()
+    return theirs
+
+
+def minisom_codebook(theirs):
+    """Its weights in jaxnn's order of the units."""
+    return theirs.get_weights().transpose(1, 0, 2).reshape(-1, theirs.get_weights().shape[-1])
