@@ -39,7 +39,7 @@ reproduce: $(STAMP)
 	$(BIN)/python -m experiments.vanishing_gradient
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults
