@@ -74,6 +74,23 @@ class EarlyStopping(NamedTuple):
         return since >= self.patience
 
 
+class Reached(NamedTuple):
+    """Stop when an evaluation's metric is as good as `value`: step (5) of the BP algorithm, lecture row 45 (S2:446)."""
+
+    goal: Goal
+    value: float
+
+    def stops(self, evaluations: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether to stop after these evaluations.
+
+        >>> rule = Reached(Goal("loss", higher_is_better=False), 0.1)
+        >>> rule.stops([{"loss": 0.3}]), rule.stops([{"loss": 0.3}, {"loss": 0.1}])
+        (False, True)
+        """
+        enough = self.goal.score({self.goal.metric: self.value})
+        return bool(evaluations) and self.goal.score(evaluations[-1]) >= enough
+
+
 class Task(NamedTuple):
     """A run as the host sees it: functions of concrete states and step numbers."""
 
@@ -170,7 +187,7 @@ def drive(
     start: tuple[int, Any] | None,
     label: str | None,
     checkpoint: Checkpoints | None = None,
-    stop: EarlyStopping | None = None,
+    stop: EarlyStopping | Reached | None = None,
 ) -> Run:
     """Run a task to its end. A task of one learner (`lead == ()`) ends as soon as it diverged."""
     began = time.perf_counter()
@@ -192,7 +209,7 @@ def _go_on(
     journal: Journal,
     store: Store | None,
     asked: Callable[[], int],
-    stop: EarlyStopping | None,
+    stop: EarlyStopping | Reached | None,
     label: str | None,
 ) -> Run:
     tick, length, waited = time.perf_counter(), 1, task.waited()

@@ -22,11 +22,11 @@ from jax.sharding import Mesh
 from jaxnn import devices, groups, memory, program, tasks
 from jaxnn.checkpoint import Checkpoints
 from jaxnn.groups import Group, Shape
-from jaxnn.loop import Diverged, EarlyStopping, History, Run, Task, describe_divergence, drive
+from jaxnn.loop import Diverged, EarlyStopping, History, Reached, Run, Task, describe_divergence, drive
 from jaxnn.members import Alone, Keys, Members, mapped, vmapped
 from jaxnn.types import Batch, InputError, Learner, PyTree
 
-__all__ = ["Checkpoints", "Diverged", "EarlyStopping", "History", "Run", "fit", "fit_stream", "sweep"]
+__all__ = ["Checkpoints", "Diverged", "EarlyStopping", "History", "Reached", "Run", "fit", "fit_stream", "sweep"]
 
 
 def fit(
@@ -41,7 +41,7 @@ def fit(
     mesh: Mesh | None = None,
     start: tuple[int, Any] | None = None,
     checkpoint: Checkpoints | None = None,
-    stop: EarlyStopping | None = None,
+    stop: EarlyStopping | Reached | None = None,
     label: str | None = "fit",
 ) -> Run:
     """Run a learner up to step `num_steps`; return its final state and its history.
@@ -53,7 +53,8 @@ def fit(
     `mesh` shares the rows of each batch out over its devices (`jaxnn.devices.mesh()`), which add their gradients up.
     `checkpoint` saves the run as it goes, and goes on from what an earlier, broken call with the same arguments saved, bit for
     bit; SIGINT and SIGTERM then finish the chunk and save before they end the run with `jaxnn.interrupt.Interrupted`.
-    A larger `num_steps` than that call's goes further. `stop` ends a run whose evaluations no longer improve.
+    A larger `num_steps` than that call's goes further. `stop` ends a run whose evaluations no longer improve (`EarlyStopping`) or are
+    good enough (`Reached`).
     `label` names the progress bar; None shows none.
 
     Raises `InputError` for sizes that do not fit, `Diverged` when a metric is no longer finite, and
@@ -76,7 +77,7 @@ def fit_stream(
     eval_data: Batch = None,
     mesh: Mesh | None = None,
     checkpoint: Checkpoints | None = None,
-    stop: EarlyStopping | None = None,
+    stop: EarlyStopping | Reached | None = None,
     label: str | None = "fit_stream",
 ) -> Run:
     """`fit` for data that do not fit on the device: step t takes the t-th batch of `batches`, as `jaxnn.data.stream` gives them.
@@ -95,7 +96,9 @@ def fit_stream(
     return _alone(task._replace(identity=identity), None, label, checkpoint, stop)
 
 
-def _alone(task: Task, start: tuple[int, Any] | None, label: str | None, checkpoint: Checkpoints | None, stop: EarlyStopping | None) -> Run:
+def _alone(
+    task: Task, start: tuple[int, Any] | None, label: str | None, checkpoint: Checkpoints | None, stop: EarlyStopping | Reached | None
+) -> Run:
     """Drive a task of one learner. Raises `Diverged`."""
     if stop is not None and task.evaluate is None:
         raise InputError("stop needs eval_data: it judges the evaluations")
