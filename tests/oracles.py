@@ -90,3 +90,21 @@ def minisom_of(grid, codebook, **settings):
 def minisom_codebook(theirs):
     """Its weights in jaxnn's order of the units."""
     return theirs.get_weights().transpose(1, 0, 2).reshape(-1, theirs.get_weights().shape[-1])
+
+
+def gradients_of_any(weights, biases, x, f, slope, output_delta):
+    """∂E/∂W^l and ∂E/∂b^l, means over the batch, example by example and unit by unit, for hidden units f of slope f' and δ^L(z)."""
+    by_weight, by_bias = [np.zeros_like(w) for w in weights], [np.zeros_like(b) for b in biases]
+    for number, example in enumerate(x):
+        zs, xs = [], [example]
+        for weight, bias in zip(weights, biases, strict=True):
+            zs.append(np.array([xs[-1] @ weight[:, j] + bias[j] for j in range(len(bias))]))
+            xs.append(f(zs[-1]))
+        delta = output_delta(zs[-1], number)
+        for layer in reversed(range(len(weights))):
+            by_weight[layer] += np.outer(xs[layer], delta) / len(x)
+            by_bias[layer] += delta / len(x)
+            if layer:
+                sums = [sum(weights[layer][j, k] * delta[k] for k in range(len(delta))) for j in range(len(weights[layer]))]
+                delta = slope(zs[layer - 1]) * np.array(sums)
+    return by_weight, by_bias

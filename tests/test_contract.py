@@ -9,7 +9,9 @@ import optax
 import pytest
 
 from jaxnn import learners, losses, measure
-from jaxnn.learners import batch_competitive, competitive, supervised
+from jaxnn.activations import tanh
+from jaxnn.learners import backpropagation, batch_competitive, competitive, one_vs_rest, supervised
+from jaxnn.learners.backpropagation import SIGMOID_CROSS_ENTROPY, image_and_binary
 from jaxnn.models import MLP, functional
 from jaxnn.models.som import hexagonal, rectangular
 from jaxnn.record import load_run, save_run
@@ -36,11 +38,17 @@ def batch_map():
     return batch_competitive(hexagonal(4, 4), radius=exponential(2.0, 0.05))
 
 
+def binary_net():
+    return backpropagation((4, 1), 1.0, activation=tanh, output=SIGMOID_CROSS_ENTROPY, preprocess=image_and_binary)
+
+
 LEARNERS = {
     "batch_competitive": (batch_map, images_and_labels),
     "competitive": (online_map, images_and_labels),
     "supervised": (supervised_mlp, images_and_labels),
     "supervised, L-BFGS": (lambda: supervised_mlp(optimizer=optax.lbfgs()), images_and_labels),
+    "backpropagation": (lambda: backpropagation((8, 3), 1.0, activation=tanh), images_and_labels),
+    "one_vs_rest": (lambda: one_vs_rest(binary_net(), 3), images_and_labels),
 }
 """Name (factory, then what is special) -> (make the learner, make a batch that it can learn by heart)."""
 

@@ -1,6 +1,19 @@
 """How a network learns: factories of `jaxnn.types.Learner`."""
 
+from jaxnn.learners.backpropagation import Backpropagation, backpropagation
 from jaxnn.learners.competitive import Competitive, batch_competitive, competitive
+from jaxnn.learners.one_vs_rest import OneVsRest, one_vs_rest
 from jaxnn.learners.supervised import Supervised, image_and_label, supervised
 
-__all__ = ["Competitive", "Supervised", "batch_competitive", "competitive", "image_and_label", "supervised"]
+__all__ = [
+    "Backpropagation",
+    "Competitive",
+    "OneVsRest",
+    "Supervised",
+    "backpropagation",
+    "batch_competitive",
+    "competitive",
+    "image_and_label",
+    "one_vs_rest",
+    "supervised",
+]

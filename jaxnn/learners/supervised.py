@@ -25,6 +25,11 @@ def image_and_label(batch: Batch) -> tuple[Float[Array, "B H W C"], Array]:
     return batch["image"].astype(jnp.float32) / 255, batch["label"]
 
 
+def labelled(batch: Batch) -> Batch:
+    """A batch for `predict`, which looks at no labels: it may come without."""
+    return {"label": jnp.zeros(num_examples(batch), jnp.int32), **batch}
+
+
 def no_measure(gradients: PyTree) -> Metrics:
     """Nothing to look at."""
     return {}
@@ -84,7 +89,6 @@ def supervised(
         return {name: function(outputs, y) for name, function in per_example.items()}
 
     def predict(state: Supervised, batch: Batch) -> Array:
-        unlabelled = {"label": jnp.zeros(num_examples(batch), jnp.int32)}  # nothing looks at labels: a batch may come without
-        return outputs_of(state, preprocess({**unlabelled, **batch})[0])
+        return outputs_of(state, preprocess(labelled(batch))[0])
 
     return Learner(initialise, step, evaluate, predict)
