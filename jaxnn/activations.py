@@ -154,8 +154,8 @@ def slope(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
     At a kink it is what the table above says. σ' = σ(1 - σ) ≤ ¼, tanh' = 1 - tanh² ≤ 1; lecture rows 3-10.
     Raises `InputError` for a function that mixes units: maxout and softmax have no f'(z) of one unit.
 
-    >>> slope(sigmoid)(jnp.array([0.0, 1.0]))
-    Array([0.25      , 0.19661194], dtype=float32)
+    >>> slope(sigmoid)(jnp.array([0.0])), slope(leaky_relu)(jnp.array([-1.0, 1.0]))
+    (Array([0.25], dtype=float32), Array([0.01, 1.  ], dtype=float32))
     """
     if not _is_elementwise(f):
         raise InputError(f"{getattr(f, '__name__', f)} mixes units, so it has no slope f'(z); take one of {', '.join(ACTIVATIONS)}")
@@ -169,5 +169,5 @@ def slope(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
 def _is_elementwise(f: Callable[[Array], Array]) -> bool:
     """Whether two numbers come out of f as each of them does alone."""
     with jax.ensure_compile_time_eval():  # a learner may be made while its learning rate is traced
-        z = jnp.array([-0.5, 1.5])
+        z = jnp.array([1.5, -0.5])
         return f(z).shape == z.shape and bool(jnp.allclose(f(z), jnp.concatenate([f(z[:1]), f(z[1:])])))

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import special
 
 from jaxnn import activations
-from jaxnn.activations import ACTIVATIONS, by_name, logit, maxout, relu, sigmoid, softmax, tanh
+from jaxnn.activations import ACTIVATIONS, by_name, logit, maxout, relu, sigmoid, slope, softmax, tanh
 from jaxnn.types import InputError
 
 CLOSED_FORMS = {
@@ -77,6 +77,22 @@ def test_gradients_are_finite_at_kinks_and_far_out(name):
     assert all(np.isfinite(gradient(z)) for z in (0.0, 1.0, -1e4, 1e4, -1e30, 1e30))
     if name in GRADIENTS_AT_THE_KINK:
         assert gradient(0.0) == GRADIENTS_AT_THE_KINK[name]
+
+
+def test_slope_is_the_closed_form_for_a_whole_layer_also_while_traced():
+    """A learner asks for it inside the function that is vmapped over learning rates."""
+    z = off_the_kinks()[:80].reshape(10, 8)
+    slopes = jax.jit(lambda z: {name: slope(f)(z) for name, f in ACTIVATIONS.items()})(jnp.asarray(z, jnp.float32))
+    for name, closed in DERIVATIVES.items():
+        np.testing.assert_allclose(slopes[name], closed(z), rtol=1e-5, atol=2e-6)
+    kinks = {name: float(slope(by_name(name))(jnp.zeros(1))[0]) for name in GRADIENTS_AT_THE_KINK}
+    assert kinks == GRADIENTS_AT_THE_KINK
+
+
+@pytest.mark.parametrize("f", [softmax, maxout, jnp.cumsum, jnp.sort])
+def test_what_mixes_units_has_no_slope(f):
+    with pytest.raises(InputError, match=f"{f.__name__} mixes units"):
+        slope(f)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
