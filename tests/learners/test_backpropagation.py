@@ -377,8 +377,8 @@ def test_row_45_or_one_that_no_longer_improves():
     assert run.history.evaluation["loss"][-1] == pytest.approx(np.log(2), abs=0.01)
 
 
-def test_learning_rates_side_by_side():
-    """A traced learning rate; row 50: the step decides, and so does the start."""
+def test_row_50_the_step_decides_and_so_does_the_start():
+    """Learning rates side by side: they may be traced."""
     make = lambda learning_rate: xor(learning_rate)  # noqa: E731
     run = sweep(make, jax.random.key(0), XOR, seeds=2, axes={"learning_rate": [0.0, 2.0]}, num_steps=200, label=None)
     loss = run.history.train["loss"]

@@ -57,3 +57,39 @@ def test_maxout_halves_the_units_and_is_the_largest_of_its_pieces():
     params = jax.tree.map(np.asarray, variables["params"])
     hidden = (np.asarray(x) @ params["hidden_1"]["kernel"]).reshape(2, 3, 2).max(-1)
     np.testing.assert_allclose(apply(variables, x, train=False)[0], hidden @ params["output"]["kernel"], atol=1e-5)
+
+
+def biasless(*weights):
+    """The variables of an MLP of these kernels, all biases 0."""
+    names = [*(f"hidden_{number}" for number in range(1, len(weights))), "output"]
+    layers = {name: {"kernel": w, "bias": jnp.zeros(w.shape[1])} for name, w in zip(names, weights, strict=True)}
+    return {"params": layers}
+
+
+def test_row_20_a_3_3_2_net_without_hidden_activation_is_one_layer():
+    """N = W2(W1 X), Y = softmax(N): two linear layers are the one of W2 W1."""
+    rng = np.random.default_rng(0)
+    x, w1, w2 = jnp.array([[0.22, 0.35, 0.86]]), *(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((3, 3), (3, 2)))
+    _, apply = functional(MLP((3, 2), activation=activations.linear))
+    outputs = activations.softmax(apply(biasless(w1, w2), x, train=False)[0])
+    n = np.asarray(x, float) @ (np.asarray(w1, float) @ np.asarray(w2, float))
+    np.testing.assert_allclose(outputs, np.exp(n) / np.exp(n).sum(), atol=1e-6)
+
+
+def test_erratum_9_the_five_neurons_are_those_of_the_hidden_and_the_output_layer():
+    """Inputs are no neurons: they have no bias. With them there would be 8 units, and hidden and input layer together have 6."""
+    init, _ = functional(MLP((3, 2), activation=activations.linear))
+    params = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, 3), jnp.float32))["params"]
+    assert {name: layer["bias"].size for name, layer in params.items()} == {"hidden_1": 3, "output": 2}
+    assert sum(layer["bias"].size for layer in params.values()) == 5
+
+
+def test_row_22_three_layers_are_three_nested_functions():
+    """W3 f(W2 f(W1 X)); the last f is the loss's, as the outputs are logits."""
+    rng = np.random.default_rng(1)
+    w1, w2, w3 = (rng.normal(size=shape) for shape in ((4, 5), (5, 3), (3, 2)))
+    x = rng.normal(size=(6, 4))
+    _, apply = functional(MLP((5, 3, 2), activation=activations.tanh))
+    variables = biasless(*(jnp.asarray(w, jnp.float32) for w in (w1, w2, w3)))
+    outputs, _ = apply(variables, jnp.asarray(x, jnp.float32), train=False)
+    np.testing.assert_allclose(outputs, np.tanh(np.tanh(x @ w1) @ w2) @ w3, atol=1e-5)
