@@ -33,10 +33,10 @@ from jaxnn.types import InputError
 FORWARD, BACK = figures.COLOURS[0], figures.COLOURS[1]
 FORMULAS = {"product": "$f = (x + y)(y - z)$", "neuron": "$f = y\\,/\\,(1 + e^{-(w_0 + w_1 x)})$"}
 PLACES = {
-    "product": {"x": (0, 2), "y": (0, 1), "z": (0, 0), "h1": (1.6, 1.6), "h2": (1.6, 0.4), "f": (3.2, 1)},
-    "neuron": {"w1": (0, 2), "x": (0, 1.1), "w0": (0, 0.2), "h1": (1.3, 1.55), "y": (7.8, 0)}
-    | {name: (2.6 + 1.3 * number, 1) for number, name in enumerate(("h2", "h3", "h4", "h5", "h6"))}
-    | {"f": (9.1, 1)},
+    "product": {"x": (0, 2.3), "y": (0, 1), "z": (0, -0.3), "h1": (1.8, 1.65), "h2": (1.8, 0.35), "f": (3.6, 1)},
+    "neuron": {"w1": (0, 2.4), "x": (0, 0.9), "w0": (0, -0.4), "h1": (1.7, 1.65), "y": (8.3, -0.1)}
+    | {name: (3.1 + 1.3 * number, 1) for number, name in enumerate(("h2", "h3", "h4", "h5", "h6"))}
+    | {"f": (9.6, 1)},
 }
 """Of the nodes in the picture."""
 ON_THE_SLIDES = {("neuron", "f"): 0.73, ("neuron", "x"): 0.20, ("neuron", "w1"): 0.40}
@@ -140,7 +140,7 @@ def draw(ax: Axes, record: Record, name: str) -> None:
     words, part = record.meta["graphs"][name], {key.removeprefix(f"{name}/"): values for key, values in record.history.items()}
     places = [PLACES[name][node] for node in words["nodes"]]
     ax.axis("off")
-    ax.set(xlim=(-1.4, 10.6) if name == "neuron" else (-3.2, 8.8), ylim=(-0.55, 2.5))
+    ax.set(xlim=(-1.4, 11.1) if name == "neuron" else (-3.2, 9.3), ylim=(-0.7, 2.7))
     ax.set_title(FORMULAS[name], fontsize=12, loc="left")
     for (parent, child), gradient in zip(part["edge"], part["edge_gradient"], strict=True):
         _edge(ax, places[parent], places[child], part["value"][parent], gradient)
@@ -157,7 +157,7 @@ def _edge(ax: Axes, start: tuple[float, float], end: tuple[float, float], value:
     middle = (np.array(start) + end) / 2
     for side, number, colour in ((1, value, FORWARD), (-1, gradient, BACK)):
         words = figures_of(number)
-        away = 0.16 + 0.05 * len(words) * abs(across[0])  # long numbers keep clear of steep lines
+        away = 0.16 + 0.04 * len(words) * abs(across[0])  # long numbers keep clear of steep lines
         x, y = middle + side * away * across
         ax.text(x, y, words, color=colour, fontsize=10, ha="center", va="center")
 
@@ -165,7 +165,9 @@ def _edge(ax: Axes, start: tuple[float, float], end: tuple[float, float], value:
 def _node(ax: Axes, place: tuple[float, float], name: str, operation: str, gradient: float) -> None:
     label = name if len(name) == 1 else f"{name[0]}_{name[1:]}"
     shape = {"boxstyle": "circle,pad=0.35" if operation else "round,pad=0.4", "facecolor": "white", "edgecolor": "0.3"}
-    ax.text(*place, operation.replace("-", "−") or f"${label}$", ha="center", va="center", fontsize=11, bbox=shape, zorder=3)
+    ax.text(
+        *place, operation.replace("-", "−").replace(" ", "") or f"${label}$", ha="center", va="center", fontsize=11, bbox=shape, zorder=3
+    )
     if operation:
         ax.text(place[0], place[1] + 0.36, f"${label}$", ha="center", va="bottom", fontsize=9, color="0.3")
     else:
