@@ -1,7 +1,7 @@
-"""The multilayer perceptron elsewhere: NumPy by hand, PyTorch eager and torch.compile, for `benchmarks.throughput`.
+"""The nets elsewhere, for `benchmarks.throughput`: the multilayer perceptron in NumPy by hand, PyTorch eager and torch.compile; MiniSom.
 
-All do the work that `jaxnn.train.fit` does: sigmoid hidden layers, softmax and cross-entropy, plain gradient descent, rows drawn
-by a permutation an epoch out of uint8 pixels, divided by 255 as float32 in every step, and the loss of every step kept.
+All perceptrons do the work that `jaxnn.train.fit` does: sigmoid hidden layers, softmax and cross-entropy, plain gradient descent, rows
+drawn by a permutation an epoch out of uint8 pixels, divided by 255 as float32 in every step, and the loss of every step kept.
 A peer is a step and the few things that differ between array libraries; PyTorch is imported where it is used.
 """
 
@@ -166,3 +166,31 @@ def torch_default_threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def minisom(codebook: np.ndarray, rows: int, radius: float, learning_rate: float) -> Any:
+    """A MiniSom of a rectangular grid, with Gaussian neighbourhood, its own decay, and this codebook (M, D); it computes in float64."""
+    from minisom import MiniSom
+
+    columns = len(codebook) // rows
+    made = MiniSom(columns, rows, codebook.shape[1], sigma=radius, learning_rate=learning_rate)
+    made._weights = codebook.reshape(rows, columns, -1).transpose(1, 0, 2).astype(float)  # its first index is the place in a row
+    return made
+
+
+def minisom_online(made: Any, pixels: np.ndarray) -> Callable[[int], None]:
+    """`advance(samples)`: one sample after the other, in their order."""
+    return lambda samples: made.train(pixels, samples)
+
+
+def minisom_batch(made: Any, pixels: np.ndarray) -> Callable[[int], None]:
+    """`advance(samples)`: passes over all, and a last one over what is left."""
+
+    def advance(samples: int) -> None:
+        passes, rest = divmod(samples, len(pixels))
+        if passes:
+            made.train_batch_offline(pixels, passes)
+        if rest:
+            made.train_batch_offline(pixels[:rest], 1)
+
+    return advance

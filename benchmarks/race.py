@@ -36,6 +36,8 @@ class Match(NamedTuple):
     peers: Mapping[str, Start]
     flops: float
     """Floating-point operations of a model-step; NaN where nobody has counted them."""
+    quality: Callable[[], Mapping[str, np.ndarray]] = dict
+    """What training led to, ours and theirs, for works that do not all end alike."""
 
 
 class Scores(NamedTuple):
@@ -73,11 +75,12 @@ def compete(match: Match, seconds: float, repeats: int) -> Scores:
     return Scores(rates, {name: contestant.compile_seconds for name, contestant in ready.items()}, skipped)
 
 
-def ours(run: Callable[[int], Run], models: int = 1, step_seconds: float = 1e-3) -> Start:
+def ours(run: Callable[[int], Run], model_steps: int = 1, step_seconds: float = 1e-3) -> Start:
     """`run(num_steps)` is `fit` or `sweep` with all else given, whose History knows compile and run seconds.
 
-    `step_seconds` is a guess at the time of one step of all models. Other numbers of steps may be other programs, so they are powers
-    of two, which the compilation cache meets again in the next run of the benchmark, and the guess is taken unless it is far off.
+    One of its steps is so many `model_steps`: one a model of a sweep, one a sample of a map. `step_seconds` is a guess at its time.
+    Other numbers of steps may be other programs, so they are powers of two, which the compilation cache meets again in the next run of
+    the benchmark, and the guess is taken unless it is far off.
     """
 
     def start(seconds: float) -> Contestant:
@@ -87,7 +90,7 @@ def ours(run: Callable[[int], Run], models: int = 1, step_seconds: float = 1e-3)
         if not steps / 4 <= better <= steps * 4:
             steps = better
             history = run(steps).history
-        return Contestant(lambda: models * steps / run(steps).history.run_seconds, history.compile_seconds)
+        return Contestant(lambda: model_steps * steps / run(steps).history.run_seconds, history.compile_seconds)
 
     return start
 

@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import peers, throughput
+from benchmarks import mlp_matches, peers, som_matches
 from jaxnn import losses, optimizers
-from jaxnn.learners import supervised
+from jaxnn.learners import Competitive, supervised
 from jaxnn.models import MLP, functional
+from tests.oracles import minisom_codebook
 
 LEARNING_RATE = 0.5
 STEPS = 60
@@ -34,7 +35,7 @@ def our_steps(data, optimizer):
         state, metrics = step(jax.random.key(1), state, {name: jnp.asarray(values[rows]) for name, values in data.items()})
         taken.append(metrics["loss"])
     end = [(layer["kernel"], layer["bias"]) for layer in state.variables["params"].values()]
-    return throughput.mlp_layers(net, data), np.array(taken), end
+    return mlp_matches.mlp_layers(net, data), np.array(taken), end
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +93,28 @@ def test_torch_device_is_that_of_jax():
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="finds no GPU"):
             peers.torch_device("gpu")
+
+
+def test_minisom_takes_the_samples_of_our_online_map():
+    """Its codebook is ours, unit for unit, before and after one pass in the same order with the same schedules."""
+    pytest.importorskip("minisom")
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
+    pixels = som_matches.flat({"image": image})
+    start, learner = som_matches.start(pixels), som_matches.online_map(60)
+    made = peers.minisom(start, som_matches.SIDE, som_matches.RADIUS, som_matches.LEARNING_RATE)
+    np.testing.assert_array_equal(minisom_codebook(made), start)
+    peers.minisom_online(made, pixels)(60)
+    state, _ = jax.jit(learner.step)(jax.random.key(0), Competitive(jnp.asarray(start), jnp.array(0)), {"image": jnp.asarray(image)})
+    np.testing.assert_allclose(state.codebook, minisom_codebook(made), atol=1e-5)
+
+
+def test_minisom_sees_so_many_samples_in_batches():
+    passes = []
+
+    class Counting:
+        def train_batch_offline(self, pixels, times):
+            passes.append((len(pixels), times))
+
+    peers.minisom_batch(Counting(), np.zeros((10, 2)))(37)
+    assert passes == [(10, 3), (7, 1)]

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks import peers, race, throughput
+from benchmarks import mlp_matches, peers, race, som_matches, throughput
 from experiments import command
 from jaxnn.record import load_run
 
@@ -57,14 +57,14 @@ def test_a_run_without_torch(execute, no_torch, capsys):
 
 def test_torch_eager_starts_and_steps(digits):
     pytest.importorskip("torch")
-    layers = throughput.mlp_layers(throughput.mlp_learner(0.1), digits)
-    advance = throughput.start_torch(layers, digits, 10, compiled=False)
+    layers = mlp_matches.mlp_layers(mlp_matches.mlp_learner(0.1), digits)
+    advance = mlp_matches.start_torch(layers, digits, 10, compiled=False)
     assert np.isfinite(advance(3)).all()
 
 
 def test_torch_trains_a_grid_one_model_after_the_other(digits, monkeypatch):
     pytest.importorskip("torch")
-    trained, advance = [], throughput.advance
+    trained, advance = [], mlp_matches.advance
 
     def counting(made, data, batch_size):
         model, number = advance(made, data, batch_size), len(trained)
@@ -75,10 +75,10 @@ def test_torch_trains_a_grid_one_model_after_the_other(digits, monkeypatch):
 
         return go
 
-    monkeypatch.setattr(throughput, "advance", counting)
-    monkeypatch.setattr(throughput, "faster", lambda advances: next(iter(advances)))
-    layers = throughput.mlp_layers(throughput.mlp_learner(0.1), digits)
-    grid = throughput.start_torch_grid(layers, digits, 10, "adam")
+    monkeypatch.setattr(mlp_matches, "advance", counting)
+    monkeypatch.setattr(mlp_matches, "faster", lambda advances: next(iter(advances)))
+    layers = mlp_matches.mlp_layers(mlp_matches.mlp_learner(0.1), digits)
+    grid = mlp_matches.start_torch_grid(layers, digits, 10, "adam")
     grid(1)
     grid(7)
     assert sum(trained) == 8
@@ -116,12 +116,12 @@ def test_operations_of_a_step_counted_by_hand():
     forward = 2 * 5 * 3 * 2 + 2 * 5 * 2 * 4
     kernels = 2 * 3 * 5 * 2 + 2 * 2 * 5 * 4
     inputs = 2 * 5 * 4 * 2  # of the second layer alone
-    assert throughput.mlp_flops(layers, 5) == forward + kernels + inputs
+    assert mlp_matches.mlp_flops(layers, 5) == forward + kernels + inputs
 
 
 def test_operations_of_the_lectures_net():
     layers = [(np.zeros(shape), np.zeros(shape[1])) for shape in ((784, 30), (30, 30), (30, 10))]
-    assert throughput.mlp_flops(layers, 1) == 101_280
+    assert mlp_matches.mlp_flops(layers, 1) == 101_280
 
 
 def test_a_peer_that_does_not_start_is_skipped_in_one_line():
@@ -152,3 +152,35 @@ def test_matmul_rate_is_positive(monkeypatch):
     monkeypatch.setattr(race, "_clock", lambda advance, steps: clocked.append(steps) or 0.1)
     assert race.matmul_rate() == pytest.approx(2 * 512**3 / 0.1)
     assert len(clocked) == 5
+
+
+def test_maps_stand_beside_minisom_with_what_they_come_to(execute, capsys):
+    pytest.importorskip("minisom")
+    assert execute("--only", "som_online", "som_batch") == 0
+    lines = capsys.readouterr().out.splitlines()
+    ratios = [line.split()[1:3] for line in lines if line.startswith("ratio ")]
+    assert ratios == [["som_online", "minisom_online"], ["som_batch", "minisom_online"], ["som_batch", "minisom_batch"]]
+    quality = dict(line.removeprefix("quality som_").rsplit(" ", 1) for line in lines if line.startswith("quality "))
+    assert quality.keys() == {
+        "online: quantization error, online, 1 pass",
+        "online: quantization error, MiniSom online, 1 pass",
+        "batch: quantization error, batch, 10 passes",
+        "batch: quantization error, MiniSom online, 1 pass",
+    }
+    online, theirs, batch, _ = map(float, quality.values())
+    assert online == pytest.approx(theirs, rel=0.05)
+    assert 0 < batch < theirs
+
+
+def test_maps_run_without_minisom(digits, monkeypatch):
+    def missing(*args):
+        raise ModuleNotFoundError("No module named 'minisom'", name="minisom")
+
+    monkeypatch.setattr(peers, "minisom", missing)
+    online, _ = som_matches.matches(digits)
+    assert list(online.quality()) == ["quantization error, online, 1 pass"]
+
+
+def test_operations_of_a_map():
+    online, batch = som_matches.matches({"image": np.zeros((3, 28, 28, 1), np.uint8)})
+    assert (online.flops, batch.flops) == (4 * 100 * 784, 2 * 100 * 784)
