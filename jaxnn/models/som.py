@@ -129,12 +129,13 @@ def u_matrix(grid: Grid, codebook: Float[Array, "M D"]) -> Float[Array, "rows co
 def plane(grid: Grid, x: Float[Array, "N D"]) -> Float[Array, "M D"]:
     """A codebook to start from: the grid laid out in the plane of the data's first two principal components, two deviations wide each way.
 
-    The first component takes the longer side. Kohonen 2013, section 4: from here a map needs no random start, and orders itself sooner.
+    The first component takes the longer side; D is at least 2. From here a map needs no random start, and orders itself sooner.
+    Kohonen 2013, section 4.
     """
     mean = x.mean(0)
-    _, sizes, directions = jnp.linalg.svd(x - mean[None], full_matrices=False)
+    variances, directions = jnp.linalg.eigh(jnp.cov(x, rowvar=False, bias=True))  # for many x much sooner done than their singular values
     centred = grid.positions - grid.positions.mean(0)
     sides = np.maximum(np.abs(centred).max(0), 1e-9)
     order = np.argsort(-sides, kind="stable")
-    spread = sizes[:2] / math.sqrt(len(x))
-    return mean[None] + 2 * (centred / sides)[:, order] * spread[None] @ directions[:2]
+    axes = directions[:, :-3:-1] * jnp.sqrt(jnp.maximum(variances[:-3:-1], 0))[None]
+    return mean[None] + 2 * (centred / sides)[:, order] @ axes.T
