@@ -13,6 +13,7 @@ from jaxnn.activations import tanh
 from jaxnn.learners import backpropagation, batch_competitive, competitive, one_vs_rest, supervised
 from jaxnn.learners.backpropagation import SIGMOID_CROSS_ENTROPY, image_and_binary
 from jaxnn.models import MLP, functional
+from jaxnn.models.rbf import functional_rbf
 from jaxnn.models.som import hexagonal, rectangular
 from jaxnn.record import load_run, save_run
 from jaxnn.schedules import exponential
@@ -42,10 +43,15 @@ def binary_net():
     return backpropagation((4, 1), 1.0, activation=tanh, output=SIGMOID_CROSS_ENTROPY, preprocess=image_and_binary)
 
 
+def supervised_rbf():
+    return supervised(*functional_rbf(8, 3, width=1.0), losses.softmax_cross_entropy_with_integer_labels, optax.adam(0.1))
+
+
 LEARNERS = {
     "batch_competitive": (batch_map, images_and_labels),
     "competitive": (online_map, images_and_labels),
     "supervised": (supervised_mlp, images_and_labels),
+    "supervised, RBF": (supervised_rbf, images_and_labels),
     "supervised, L-BFGS": (lambda: supervised_mlp(optimizer=optax.lbfgs()), images_and_labels),
     "backpropagation": (lambda: backpropagation((8, 3), 1.0, activation=tanh), images_and_labels),
     "one_vs_rest": (lambda: one_vs_rest(binary_net(), 3), images_and_labels),

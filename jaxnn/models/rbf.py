@@ -69,7 +69,8 @@ def functional_rbf(
         centres_key, weights_key = jax.random.split(key)
         centres = centres_init(centres_key, (units, math.prod(x.shape[1:])), jnp.float32)
         weights = lecun_normal()(weights_key, (units, features), jnp.float32)
-        return {"params": RBF(centres, jnp.full(units, math.log(width)), weights, jnp.zeros(features))}
+        log_widths = jnp.full(units, math.log(width), jnp.float32)  # without a dtype of its own a step would change it
+        return {"params": RBF(centres, log_widths, weights, jnp.zeros(features))}
 
     def apply(variables: Variables, x: Float[Array, "B ..."], *, train: bool, rngs: Any = None) -> tuple[Array, Variables]:
         return outputs(variables["params"], x.reshape(len(x), -1)), variables
