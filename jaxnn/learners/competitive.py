@@ -13,7 +13,7 @@ from jax import lax
 from jax.nn.initializers import Initializer, uniform
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxnn.models.som import Grid, neighbourhood, quantization_error, topographic_error, winners
+from jaxnn.models.som import Grid, neighbourhood, quantization_error, scores, topographic_error, winners
 from jaxnn.types import Batch, Learner, Metrics
 
 BLOCK = 32
@@ -79,9 +79,8 @@ def batch_competitive(
 
     def step(key: PRNGKeyArray, state: Competitive, batch: Batch) -> tuple[Competitive, Metrics]:
         x = preprocess(batch)
-        error = quantization_error(state.codebook, x).mean()
-        codebook = weighted_means(grid, state.codebook, x, radius(state.time))
-        return Competitive(codebook, state.time + 1), {"quantization_error": error}
+        codebook, distances = weighted_means(grid, state.codebook, x, radius(state.time))
+        return Competitive(codebook, state.time + 1), {"quantization_error": distances.mean()}
 
     return _learner(grid, step, initializer, preprocess)
 
@@ -103,15 +102,21 @@ def _learner(grid: Grid, step: Callable, initializer: Initializer, preprocess: C
     return Learner(init, step, evaluate, predict)
 
 
-def weighted_means(grid: Grid, codebook: Float[Array, "M D"], x: Float[Array, "B D"], radius: Array | float) -> Float[Array, "M D"]:
-    """Σ_x h_ci x / Σ_x h_ci = Σ_c h_ci S_c / Σ_c h_ci n_c, with S_c and n_c the sum and the number of the samples that c won."""
-    units = jnp.arange(len(codebook))
-    won = winners(codebook, x)
+def weighted_means(
+    grid: Grid, codebook: Float[Array, "M D"], x: Float[Array, "B D"], radius: Array | float
+) -> tuple[Float[Array, "M D"], Float[Array, "B"]]:
+    """The batch rule's codebook, and each sample's ‖x - w_c‖ before it.
+
+    Σ_x h_ci x / Σ_x h_ci = Σ_c h_ci S_c / Σ_c h_ci n_c, with S_c and n_c the sum and the number of the samples that c won.
+    """
+    units, by_unit = jnp.arange(len(codebook)), scores(codebook, x)
+    won = jnp.argmin(by_unit, -1)
     sums = jax.ops.segment_sum(x, won, len(codebook))
     counts = jax.ops.segment_sum(jnp.ones(len(x)), won, len(codebook))
     h = jax.vmap(lambda unit: neighbourhood(grid, unit, radius))(units)
     weights = (h @ counts)[:, None]
-    return jnp.where(weights > 0, h @ sums / jnp.where(weights > 0, weights, 1), codebook)
+    means = jnp.where(weights > 0, h @ sums / jnp.where(weights > 0, weights, 1), codebook)
+    return means, jnp.sqrt(jnp.maximum(by_unit.min(-1) + jnp.sum(x**2, -1), 0))
 
 
 def present(

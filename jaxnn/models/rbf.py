@@ -34,7 +34,7 @@ class RBF(NamedTuple):
 def squared_distances(x: Float[Array, "*batch D"], centres: Float[Array, "M D"]) -> Float[Array, "*batch M"]:
     """‖x - c_m‖² = ‖x‖² - 2x·c_m + ‖c_m‖², as one matrix product; never below 0."""
     norms = jnp.expand_dims(jnp.sum(centres**2, -1), tuple(range(x.ndim - 1)))
-    return jnp.maximum(jnp.sum(x**2, -1, keepdims=True) - 2 * x @ centres.T + norms, 0)
+    return jnp.maximum(jnp.sum(x**2, -1, keepdims=True) - 2 * (x @ centres.T) + norms, 0)
 
 
 def activations(rbf: RBF, x: Float[Array, "*batch D"]) -> Float[Array, "*batch M"]:

@@ -77,7 +77,7 @@ def neighbourhood(grid: Grid, unit: Integer[Array, ""], radius: Real[Array, ""] 
 def scores(codebook: Float[Array, "M D"], x: Float[Array, "*batch D"]) -> Float[Array, "*batch M"]:
     """‖w_i‖² - 2 w_i·x = ‖x - w_i‖² - ‖x‖²: least for the unit nearest to x, and one matrix product for many x."""
     norms = jnp.sum(codebook**2, -1)
-    return jnp.expand_dims(norms, tuple(range(x.ndim - 1))) - 2 * x @ codebook.T
+    return jnp.expand_dims(norms, tuple(range(x.ndim - 1))) - 2 * (x @ codebook.T)
 
 
 def winners(codebook: Float[Array, "M D"], x: Float[Array, "*batch D"]) -> Integer[Array, "*batch"]:

@@ -74,13 +74,14 @@ def test_schedules_count_samples_from_step_to_step():
 def test_row_27_the_batch_rule_is_the_one_written_out(grid):
     x, codebook = samples(70), samples(20, seed=1)
     expected = oracles.batch_map(grid.positions, codebook, x, 0.8)
-    after = jax.jit(lambda *args: weighted_means(grid, *args))(jnp.asarray(codebook), jnp.asarray(x), 0.8)
+    after, distances = jax.jit(lambda *args: weighted_means(grid, *args))(jnp.asarray(codebook), jnp.asarray(x), 0.8)
+    np.testing.assert_allclose(distances, np.linalg.norm(x[:, None].astype(float) - codebook, axis=-1).min(-1), rtol=1e-5)
     np.testing.assert_allclose(after, expected, atol=1e-5)
 
 
 def test_a_unit_that_no_sample_reaches_stays():
     grid, codebook = rectangular(1, 3), jnp.array([[0.0], [1.0], [50.0]])
-    after = jax.jit(lambda *args: weighted_means(grid, *args))(codebook, jnp.array([[0.1], [0.3]]), 0.01)
+    after, _ = jax.jit(lambda *args: weighted_means(grid, *args))(codebook, jnp.array([[0.1], [0.3]]), 0.01)
     np.testing.assert_allclose(after, [[0.2], [1.0], [50.0]], rtol=1e-6)
 
 
