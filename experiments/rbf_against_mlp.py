@@ -29,6 +29,7 @@ from jaxtyping import Array, PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.scales import logarithmic
 from experiments import command, figures
 from experiments.descent import best
 from experiments.unfinished import NOTHING, Keep
@@ -64,6 +65,7 @@ class Config:
         command.at_least(3, digit_units=self.digit_units, function_units=self.function_units)
 
 
+UNITS = {"digits": "digit_units", "function": "function_units"}
 METHODS = ("RBF, two stages", "RBF, all by gradient", "MLP")
 RANGE = (-1.0, 1.0)
 POINTS = 60
@@ -140,11 +142,9 @@ def by_gradient(task: Task, net: Functional, rates: tuple[float, ...], seeds: in
     def learner(learning_rate: float) -> Learner:
         return supervised(*net, task.loss, optax.adam(learning_rate), preprocess=lambda batch: (batch["x"], batch["y"]))
 
-    axes, steps = {"learning_rate": rates}, {"batch_size": task.batch_size, "num_steps": task.num_steps}
+    how: dict[str, Any] = {"batch_size": task.batch_size, "num_steps": task.num_steps, "eval_data": task.train, "label": label}
     # One after the other: so the time of all is the sum of that of each alone.
-    state, history = sweep(
-        learner, jax.random.key(0), task.train, seeds=seeds, axes=axes, eval_data=task.train, how="map", label=label, **steps
-    )
+    state, history = sweep(learner, jax.random.key(0), task.train, seeds=seeds, axes={"learning_rate": rates}, how="map", **how)
     at = best(history.evaluation["loss"], history.diverged_at)
     variables = jax.tree.map(lambda x: jnp.asarray(x)[:, at], state.variables)
     predicted = jax.jit(jax.vmap(lambda variables: net.apply(variables, task.test["x"], train=False)[0]))(variables)
@@ -182,7 +182,7 @@ def measure(task: Task, units: int, config: Config) -> dict[str, Measured]:
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     train, test = (command.load_digits(config.digits, split) for split in ("train", "test"))
     tasks = {"digits": digits_task(train, test, config.epochs), "function": function_task(config.function_steps)}
-    sizes = {"digits": config.digit_units, "function": config.function_units}
+    sizes = {name: getattr(config, field) for name, field in UNITS.items()}
     measured = {name: [measure(task, units, config) for units in sizes[name]] for name, task in tasks.items()}
     history: dict[str, Any] = {}
     comparisons = []
@@ -225,8 +225,12 @@ def draw_errors(record: Record) -> Figure:
             errors, seconds = (record.history[f"{what}/{name}/{method}"] for what in ("error", "seconds"))
             figures.bands(row[0], record.history[f"parameters/{name}"], list(errors), colour, method)
             row[1].plot(seconds, np.median(errors, 1), "o-", color=colour, linewidth=1, markersize=4)
-        row[0].set(xscale="log", yscale="log", ylabel=label, xlabel=f"{name}: parameters")
-        row[1].set(xscale="log", xlabel=f"{name}: seconds of one training, {record.meta['backend'].upper()}")
+            for units, *place in zip(record.config[UNITS[name]], seconds, np.median(errors, 1), strict=True):
+                row[1].annotate(f"{units}", place, xytext=(4, 4), textcoords="offset points", fontsize=8, color=colour)
+        logarithmic(row[0], x=True, y=True)
+        logarithmic(row[1], x=True)
+        row[0].set(ylabel=label, xlabel=f"{name}: parameters")
+        row[1].set(xlabel=f"{name}: seconds of one training of so many units, {record.meta['backend'].upper()}")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
@@ -239,7 +243,7 @@ def draw_curves(record: Record) -> Figure:
     for ax, method, colour in zip(axes.flat, METHODS, figures.COLOURS, strict=False):
         draw_curve(ax, record, method, middle, colour)
     axes[0, 0].set(ylabel="y", ylim=(-2, 2))
-    axes[0, 0].legend(fontsize=8, frameon=False, loc="lower right")
+    axes[0, 0].legend(fontsize=8, frameon=False, loc="upper center", ncols=3)
     return figure
 
 

@@ -33,7 +33,7 @@ from jaxnn.models.som import Grid, hexagonal, plane, rectangular, u_matrix
 from jaxnn.record import Record, compare
 from jaxnn.schedules import exponential
 from jaxnn.train import Run, fit
-from jaxnn.types import Batch, InputError, Learner
+from jaxnn.types import Batch, InputError, Learner, Trained
 
 GRIDS = {"square": rectangular, "hexagonal": hexagonal}
 RULES = ("online", "batch")
@@ -107,8 +107,8 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
         for rule in RULES:
             state, past = train(rule, grid, config, data)
             runs.append(past)
-            name, predict = f"{shape}, {rule}", jax.jit(learner_of(rule, grid, config, 1).predict)
-            won, won_test = (np.asarray(predict(state, batch)) for batch in (data, test))
+            name, trained = f"{shape}, {rule}", Trained(learner_of(rule, grid, config, 1), state)
+            won, won_test = (np.asarray(trained.predict(batch)) for batch in (data, test))
             counts = hits(won, np.asarray(data["label"]), len(grid.positions))
             accuracy = accuracy_of_labels(counts, won_test, np.asarray(test["label"]))
             history |= {f"{error}/{name}": values for error, values in past.evaluation.items()}

@@ -11,12 +11,13 @@ Darken 1989, doi:10.1162/neco.1989.1.2.281; lecture row 28 (S4:25), which lists 
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.nn.initializers import Initializer, lecun_normal, uniform
+from jax.nn.initializers import lecun_normal, uniform
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxnn.models.functional import Functional, Variables
@@ -58,11 +59,12 @@ def functional_rbf(
     features: int,
     *,
     width: float,
-    centres_init: Initializer = uniform(1.0),  # noqa: B008
+    centres_init: Callable[..., Array] = uniform(1.0),  # noqa: B008
 ) -> Functional:
     """`init(key, x)` and `apply(variables, x, train=, rngs=)` of a net of so many `units` and output `features`, for `supervised`.
 
-    Centres by `centres_init`, all widths σ = `width`, weights by LeCun's recipe. An input of more than two axes is flattened to (B, D).
+    Centres by the initializer `centres_init`, all widths σ = `width`, weights by LeCun's recipe. An input of more than two axes is
+    flattened to (B, D).
     """
 
     def init(key: PRNGKeyArray, x: Float[Array, "B ..."]) -> Variables:
