@@ -10,7 +10,7 @@ import pytest
 
 from jaxnn import learners, losses, measure
 from jaxnn.activations import tanh
-from jaxnn.learners import backpropagation, batch_competitive, competitive, one_vs_rest, supervised
+from jaxnn.learners import backpropagation, batch_competitive, competitive, one_vs_rest, perceptron_rule, pocket_rule, supervised
 from jaxnn.learners.backpropagation import SIGMOID_CROSS_ENTROPY, image_and_binary
 from jaxnn.models import MLP, functional
 from jaxnn.models.rbf import functional_rbf
@@ -55,6 +55,8 @@ LEARNERS = {
     "supervised, L-BFGS": (lambda: supervised_mlp(optimizer=optax.lbfgs()), images_and_labels),
     "backpropagation": (lambda: backpropagation((8, 3), 1.0, activation=tanh), images_and_labels),
     "one_vs_rest": (lambda: one_vs_rest(binary_net(), 3), images_and_labels),
+    "perceptron_rule": (lambda: perceptron_rule(3, scale=1.0), images_and_labels),
+    "pocket_rule": (lambda: pocket_rule(3, scale=1.0), images_and_labels),
 }
 """Name (factory, then what is special) -> (make the learner, make a batch that it can learn by heart)."""
 

@@ -3,17 +3,22 @@
 from jaxnn.learners.backpropagation import Backpropagation, backpropagation
 from jaxnn.learners.competitive import Competitive, batch_competitive, competitive
 from jaxnn.learners.one_vs_rest import OneVsRest, one_vs_rest
+from jaxnn.learners.perceptron_rule import PerceptronRule, Pocket, perceptron_rule, pocket_rule
 from jaxnn.learners.supervised import Supervised, image_and_label, supervised
 
 __all__ = [
     "Backpropagation",
     "Competitive",
     "OneVsRest",
+    "PerceptronRule",
+    "Pocket",
     "Supervised",
     "backpropagation",
     "batch_competitive",
     "competitive",
     "image_and_label",
     "one_vs_rest",
+    "perceptron_rule",
+    "pocket_rule",
     "supervised",
 ]
