@@ -37,7 +37,7 @@ from jaxnn.models.neuron import Neurons, apply, fire, truth_table_inputs, xor_ne
 from jaxnn.models.perceptron import mistake_bound, products
 from jaxnn.optimizers import adam
 from jaxnn.record import Record, compare
-from jaxnn.train import EarlyStopping, fit, sweep
+from jaxnn.train import Reached, fit, sweep
 from jaxnn.types import Batch, InputError, Learner, Metrics, Trained
 
 XOR = np.array([0, 1, 1, 0], np.int32)
@@ -153,7 +153,7 @@ AXES: dict[str, tuple[str, ...]] = {
 def until_separated(learner: Learner, key: Array, data: Batch, config: Config, batch_size: int | None = None) -> Any:
     """`fit`, ended by the first pass through the data that leaves no error."""
     steps = config.points if batch_size == 1 else 1
-    stop = EarlyStopping(Goal("error", higher_is_better=False), patience=config.passes + 1, enough=0.0)
+    stop = Reached(Goal("error", higher_is_better=False), 0.0)
     most = config.passes * steps
     return fit(learner, key, data, batch_size=batch_size, num_steps=most, eval_every=steps, eval_data=data, stop=stop, label=None)
 

@@ -54,15 +54,11 @@ class Diverged(ArithmeticError):
 
 
 class EarlyStopping(NamedTuple):
-    """Stop when the last `patience` evaluations brought nothing better than the best before them by more than `least`.
-
-    Or, where `enough` is given, as soon as the goal's metric is that or better.
-    """
+    """Stop when the last `patience` evaluations brought nothing better than the best before them by more than `least`."""
 
     goal: Goal
     patience: int
     least: float = 0.0
-    enough: float | None = None
 
     def stops(self, evaluations: Sequence[Mapping[str, Any]]) -> bool:
         """Whether to stop after these evaluations.
@@ -71,14 +67,11 @@ class EarlyStopping(NamedTuple):
         >>> losses = [{"loss": loss} for loss in (3.0, 1.0, 2.0, 1.5)]
         >>> [rule.stops(losses[:count]) for count in (1, 2, 3, 4)]
         [False, False, False, True]
-        >>> rule._replace(enough=1.0).stops(losses[:2])
-        True
         """
-        best, since, score = -math.inf, 0, -math.inf
+        best, since = -math.inf, 0
         for score in map(self.goal.score, evaluations):
             best, since = (score, 0) if score > best + self.least else (best, since + 1)
-        enough = math.inf if self.enough is None else self.goal.score({self.goal.metric: self.enough})
-        return since >= self.patience or score >= enough
+        return since >= self.patience
 
 
 class Reached(NamedTuple):

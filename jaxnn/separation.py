@@ -14,7 +14,7 @@ from jaxnn.learners.perceptron_rule import Pocket, Preprocess, pocket_rule
 from jaxnn.learners.supervised import image_and_label
 from jaxnn.models import perceptron
 from jaxnn.models.neuron import Neurons
-from jaxnn.train import EarlyStopping, History, fit
+from jaxnn.train import History, Reached, fit
 from jaxnn.types import Batch, Learner, num_examples
 
 
@@ -58,7 +58,7 @@ def train_until_separated(
     0
     """
     perceptron.targets(jnp.asarray(preprocess(data)[1]), outputs)  # a label outside the classes ends it here, named
-    rule = EarlyStopping(Goal("error", higher_is_better=False), patience=max_passes + 1, enough=0.0)
+    rule = Reached(Goal("error", higher_is_better=False), 0.0)
     learner = _learner(outputs, preprocess)
     run = fit(learner, key, data, num_steps=max_passes, eval_every=1, eval_data=data, stop=rule, label=label)
     return _told(run.state, run.history, num_examples(data))

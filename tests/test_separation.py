@@ -57,5 +57,5 @@ def test_three_classes_take_three_outputs():
 
 
 def test_a_label_outside_the_classes_is_named():
-    with pytest.raises(InputError, match=r"label 12 at 2 is outside the classes 0 … 9 of a perceptron with 10 outputs"):
+    with pytest.raises(InputError, match=r"label 12 at \[2\] is outside the 10 classes, 0 to 9"):
         train_until_separated(key(), {"x": jnp.ones((3, 2)), "label": jnp.array([0, 9, 12])}, outputs=10, preprocess=x_and_label)

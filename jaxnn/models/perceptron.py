@@ -17,10 +17,10 @@ from itertools import combinations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray, Real
 
 from jaxnn.activations import threshold
+from jaxnn.coding import binary, one_of_c
 from jaxnn.models.neuron import Neurons, excess
 from jaxnn.types import InputError
 
@@ -45,22 +45,9 @@ def targets(labels: Integer[Array, "*batch"], outputs: int) -> Float[Array, "*ba
            [0., 0., 1.]], dtype=float32)
     >>> targets(jnp.array([0, 2]), 1)
     Traceback (most recent call last):
-    jaxnn.types.InputError: label 2 at 1 is outside the classes 0 … 1 of a perceptron with one output
+    jaxnn.types.InputError: label 2 at [1] is outside the 2 classes, 0 to 1; 1 of 2 labels is
     """
-    if not isinstance(labels, jax.core.Tracer):
-        _check_labels(np.asarray(labels), outputs)
-    valid = (labels >= 0) & (labels < max(outputs, 2))
-    coded = labels[..., None] if outputs == 1 else labels[..., None] == jnp.broadcast_to(jnp.arange(outputs), (*labels.shape, outputs))
-    return jnp.where(valid[..., None], coded.astype(jnp.float32), jnp.nan)
-
-
-def _check_labels(labels: np.ndarray, outputs: int) -> None:
-    classes = max(outputs, 2)
-    wrong = np.argwhere((labels < 0) | (labels >= classes)).tolist()
-    if wrong:
-        at, which = tuple(wrong[0]), "one output" if outputs == 1 else f"{outputs} outputs"
-        where = f" at {', '.join(map(str, at))}" if at else ""
-        raise InputError(f"label {labels[at]}{where} is outside the classes 0 … {classes - 1} of a perceptron with {which}")
+    return binary(labels) if outputs == 1 else one_of_c(labels, outputs)
 
 
 def classify(perceptron: Neurons, x: Real[Array, "*batch D"]) -> Int[Array, "*batch"]:
