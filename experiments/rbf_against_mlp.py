@@ -1,4 +1,4 @@
-"""An RBF network trained in two stages, without descent, against one learnt by gradient and an MLP of exactly as many parameters.
+"""An MLP names more digits than RBF networks of as many parameters; those fit a wavy function better, and one of them without descent.
 
 With M units on D inputs and K outputs both nets have M(D + 1 + K) + K parameters. The two stages are Moody and Darken's: centres by
 k-means, widths from the two nearest other centres, the output by least squares on 1-of-K targets. The same net all learnt by gradient
@@ -11,8 +11,9 @@ sin 2πx + ½ sin 6πx, whose error is the mean square to that function.
 Source: lecture row 28 (S4:25), which lists the RBF network beside the perceptrons; Broomhead and Lowe 1988, Complex Systems 2:321-355;
 Moody and Darken 1989, doi:10.1162/neco.1989.1.2.281.
 
-Command: python -m experiments.rbf_against_mlp        (a minute on two CPU cores)
-Expected: TODO
+Command: python -m experiments.rbf_against_mlp        (1.5 minutes on two CPU cores, most of it compilation)
+Expected: with 100 units 9.6 % of the test digits are named wrongly after two stages, 14 % by gradient, 7.5 % by the MLP; with 16 units
+the error on the function is .019, .02 to .05 and .048, the two stages taking 1 ms and descent 100.
 """
 
 import time

@@ -1,7 +1,7 @@
 """What a network computes, one net a file."""
 
-from jaxnn.models import neuron, perceptron
+from jaxnn.models import neuron, perceptron, rbf, som
 from jaxnn.models.functional import Functional, functional
 from jaxnn.models.mlp import MLP
 
-__all__ = ["MLP", "Functional", "functional", "neuron", "perceptron"]
+__all__ = ["MLP", "Functional", "functional", "neuron", "perceptron", "rbf", "som"]
