@@ -1,4 +1,4 @@
-"""An MLP names more digits than RBF networks of as many parameters; those fit a wavy function better, and one of them without descent.
+"""An MLP names more digits than RBF networks of as many parameters; of 16 units those fit a wavy function better, one without descent.
 
 With M units on D inputs and K outputs both nets have M(D + 1 + K) + K parameters. The two stages are Moody and Darken's: centres by
 k-means, widths from the two nearest other centres, the output by least squares on 1-of-K targets. The same net all learnt by gradient
@@ -229,7 +229,7 @@ def draw_errors(record: Record) -> Figure:
             for units, *place in zip(record.config[UNITS[name]], seconds, np.median(errors, 1), strict=True):
                 row[1].annotate(f"{units}", place, xytext=(4, 4), textcoords="offset points", fontsize=8, color=colour)
         logarithmic(row[0], x=True, y=True)
-        logarithmic(row[1], x=True)
+        logarithmic(row[1], x=True, steps=(1, 3))
         row[0].set(ylabel=label, xlabel=f"{name}: parameters")
         row[1].set(xlabel=f"{name}: seconds of one training of so many units, {record.meta['backend'].upper()}")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
