@@ -56,3 +56,23 @@ def ordered(count: int, colours: Colormap | None = None) -> list:
     from matplotlib import colormaps
 
     return list((colours or colormaps["viridis"])(np.linspace(0, 0.92, count)))
+
+
+def cells(ax: Axes, values: np.ndarray, title: str, limit: float | None = None, form: str = "{:g}") -> None:
+    """A small matrix as coloured cells with its numbers in them: blue above 0, orange below; `limit` is the darkest number."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("signed", ["#d55e00", "#ffffff", "#0072b2"])
+    limit = limit or float(np.abs(values).max()) or 1.0
+    ax.imshow(values, cmap=colours, vmin=-1.6 * limit, vmax=1.6 * limit)  # black numbers stay readable on the darkest
+    for (row, column), value in np.ndenumerate(values):
+        ax.text(column, row, form.format(value), ha="center", va="center", fontsize=8)
+    bare(ax, title)
+
+
+def bare(ax: Axes, title: str) -> None:
+    """An image without ticks and grid, in a thin frame."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set(visible=True, color="0.6", linewidth=0.6)
+    ax.set_title(title, fontsize=9)
