@@ -1,6 +1,6 @@
-"""The leaves of a state as named NumPy arrays and back: what is kept of a state in a file."""
+"""The leaves of a state as named NumPy arrays and back: what is kept of a state in a file. And which of them are weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -53,6 +53,26 @@ def _leaf(name: str, array: np.ndarray, template: Any, where: Any) -> np.ndarray
         return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(jnp.empty((), template.dtype)))
     sharding = template.sharding if isinstance(template, jax.ShapeDtypeStruct) else None
     return array if sharding is None else jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def is_weight(path: tuple) -> bool:
+    """Whether the leaf at this path is a weight between units, and not what Flax names a bias or a scale (of BatchNorm)."""
+    return getattr(path[-1], "key", None) not in ("bias", "scale") if path else True
+
+
+def weights(params: PyTree) -> dict[str, Any]:
+    """The leaves that are weights, by their paths.
+
+    >>> import numpy as np
+    >>> weights({"output": {"kernel": np.ones((2, 3)), "bias": np.zeros(3)}}).keys()
+    dict_keys(["['output']['kernel']"])
+    """
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if is_weight(path)}
+
+
+def map_weights(function: Callable, params: PyTree, *others: PyTree) -> PyTree:
+    """`function(weight, *others)` in place of every weight; the other leaves of `params` stay."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf, *more: function(leaf, *more) if is_weight(path) else leaf, params, *others)
 
 
 def is_key(leaf: Any) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn import learners, losses, measure
+from jaxnn import learners, losses, measure, penalties
 from jaxnn.activations import tanh
 from jaxnn.learners import backpropagation, batch_competitive, competitive, one_vs_rest, perceptron_rule, pocket_rule, supervised
 from jaxnn.learners.backpropagation import SIGMOID_CROSS_ENTROPY, image_and_binary
@@ -57,6 +57,7 @@ LEARNERS = {
     "one_vs_rest": (lambda: one_vs_rest(binary_net(), 3), images_and_labels),
     "perceptron_rule": (lambda: perceptron_rule(3, scale=1.0), images_and_labels),
     "pocket_rule": (lambda: pocket_rule(3, scale=1.0), images_and_labels),
+    "supervised, with a penalty": (lambda: supervised_mlp(penalty=lambda params: 1e-3 * penalties.l2(params)), images_and_labels),
 }
 """Name (factory, then what is special) -> (make the learner, make a batch that it can learn by heart)."""
 

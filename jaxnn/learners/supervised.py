@@ -44,18 +44,22 @@ def supervised(
     preprocess: Callable[[Batch], tuple[Array, Array]] = image_and_label,
     metrics: Mapping[str, Callable[[Array, Array], Array]] | None = None,
     measure: Callable[[PyTree], Metrics] = no_measure,
+    penalty: Callable[[PyTree], Array] | None = None,
 ) -> Learner:
-    """w ← w − optimizer(∇_w mean_B loss(apply(w, x), y)): lecture rows 38, 40 and 45.
+    """w ← w − optimizer(∇_w [mean_B loss(apply(w, x), y) + penalty(w)]): lecture rows 38, 40, 45 and 167.
 
     `init(key, x) -> variables` and `apply(variables, x, train=, rngs=) -> (outputs, new_variables)` are a model as
     `jaxnn.models.functional` gives it. `preprocess(batch) -> (x, y)` runs on the device. `loss` and the further `metrics`
     map (outputs, y) to one value an example: `step` reports their means over the batch, measured before the update,
     `evaluate` the values themselves; `predict` gives the outputs. What `measure(∂ mean loss/∂params)` returns joins the metrics of a step.
+    `penalty(params)`, of `jaxnn.penalties` say, is added to what is minimised, and so to the gradient that `measure` sees; the
+    metric `loss` stays the mean loss of the examples, `penalty` stands beside it.
     Optimizers that ask for them get `value`, `grad` and `value_fn` (L-BFGS's line search); one that averages its iterates is
     evaluated at the average (`jaxnn.optimizers.evaluation_point`).
     """
-    if "loss" in (metrics or {}):
-        raise InputError("metrics already has a 'loss', that of the learner; give yours another name")
+    for name in ("loss", "penalty"):
+        if name in (metrics or {}):
+            raise InputError(f"metrics already has a {name!r}, that of the learner; give yours another name")
     optimizer = optax.with_extra_args_support(optimizer)
     per_example = {"loss": loss, **(metrics or {})}
 
@@ -68,16 +72,17 @@ def supervised(
         x, y = preprocess(batch)
         params = state.variables["params"]
 
-        def mean_loss(params: PyTree) -> tuple[Array, tuple]:
+        def objective(params: PyTree) -> tuple[Array, tuple]:
             outputs, variables = apply({**state.variables, "params": params}, x, train=True, rngs={"dropout": key})
-            return loss(outputs, y).mean(), (outputs, variables)
+            mean, more = loss(outputs, y).mean(), {} if penalty is None else {"penalty": penalty(params)}
+            return sum(more.values(), mean), ({"loss": mean, **more}, outputs, variables)
 
-        (value, (outputs, variables)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params)
-        again = lambda params: mean_loss(params)[0]  # noqa: E731
+        (value, (terms, outputs, variables)), gradients = jax.value_and_grad(objective, has_aux=True)(params)
+        again = lambda params: objective(params)[0]  # noqa: E731
         updates, opt_state = optimizer.update(gradients, state.opt_state, params, value=value, grad=gradients, value_fn=again)
         variables = {**variables, "params": optax.apply_updates(params, updates)}
         measured = {name: function(outputs, y).mean() for name, function in per_example.items() if name != "loss"}
-        return Supervised(variables, opt_state), {"loss": value, **measured, **measure(gradients)}
+        return Supervised(variables, opt_state), {**terms, **measured, **measure(gradients)}
 
     def outputs_of(state: Supervised, x: Array) -> Array:
         params = evaluation_point(state.variables["params"], state.opt_state)

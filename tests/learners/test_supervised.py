@@ -116,6 +116,30 @@ def test_schedule_free_is_evaluated_at_its_average(line):
     np.testing.assert_allclose(learner.evaluate(jax.random.key(2), state, line)["loss"], by_hand, rtol=1e-4)
 
 
-def test_a_metric_named_loss_is_refused():
-    with pytest.raises(InputError, match="metrics already has a 'loss'"):
-        supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), metrics={"loss": losses.absolute_error})
+def test_a_penalty_joins_the_gradient_and_stands_beside_the_loss(line):
+    """L2 by hand: one step, what is reported, and the line search that minimises both together."""
+    penalty = lambda params: 0.7 * 0.5 * jnp.sum(params["output"]["kernel"] ** 2)  # noqa: E731
+    make = lambda optimizer: supervised(  # noqa: E731
+        *functional(Linear()), losses.half_squared_error, optimizer, preprocess=regression, penalty=penalty
+    )
+    learner = make(optax.sgd(0.1))
+    start = learner.init(jax.random.key(0), line)
+    w, x, y = np.asarray(start.variables["params"]["output"]["kernel"]), np.asarray(line["x"]), np.asarray(line["y"])
+    state, metrics = learner.step(jax.random.key(1), start, line)
+    error = 0.5 * ((x @ w - y) ** 2).sum(-1).mean()
+    np.testing.assert_allclose(metrics["loss"], error, rtol=1e-6)
+    np.testing.assert_allclose(metrics["penalty"], 0.35 * (w**2).sum(), rtol=1e-6)
+    np.testing.assert_allclose(state.variables["params"]["output"]["kernel"], w - 0.1 * (x.T @ (x @ w - y) / 3 + 0.7 * w), rtol=1e-5)
+    np.testing.assert_allclose(learner.evaluate(jax.random.key(2), start, line)["loss"].mean(), error, rtol=1e-6)
+
+    learner, state = make(optax.lbfgs()), make(optax.lbfgs()).init(jax.random.key(0), line)
+    for _ in range(15):
+        state, _ = jax.jit(learner.step)(jax.random.key(1), state, line)
+    ridge = np.linalg.solve(x.T @ x / 3 + 0.7 * np.eye(2), x.T @ y / 3)
+    np.testing.assert_allclose(state.variables["params"]["output"]["kernel"], ridge, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["loss", "penalty"])
+def test_a_metric_named_as_the_learner_s_is_refused(name):
+    with pytest.raises(InputError, match=f"metrics already has a '{name}'"):
+        supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), metrics={name: losses.absolute_error})
