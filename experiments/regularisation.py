@@ -127,9 +127,9 @@ AXES = {
 class How(NamedTuple):
     """What of λ a method puts where."""
 
-    l2: float = 0.0
-    l1: float = 0.0
-    shrink: float = 0.0
+    l2: float | Array = 0.0
+    l1: float | Array = 0.0
+    shrink: float | Array = 0.0
 
 
 HOW = {"l2": How(l2=1.0), "l1": How(shrink=1.0), "l1_gradient": How(l1=1.0)}
