@@ -258,9 +258,9 @@ def draw_bytes(record: Record) -> Figure:
     ax.set(xscale="log", yscale="log", xlabel="kB; a number at a mark: bits of a weight", ylabel="test error, %")
     ax.set_ylim(0.75 * max(least, 0.5), 100)
     ax.set_yticks([5, 10, 20, 50, 100], ["5", "10", "20", "50", "100"])
-    ax.set_xticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "300"])
+    ax.set_xticks([5, 10, 20, 50, 100, 200], ["5", "10", "20", "50", "100", "200"])
     ax.minorticks_off()
-    sizes = [values.min() for name, values in history.items() if name.startswith("bytes")]
+    sizes = [values.min() for name, values in history.items() if name.startswith(("bytes_quantized", "bytes_retrained/weights"))]
     ax.set_xlim(0.8 * min(sizes) / 1000, 1.3 * history["bytes_float/dense"].max() / 1000)
     ax.legend(frameon=False, fontsize=8)
     return figure

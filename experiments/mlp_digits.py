@@ -13,6 +13,7 @@ for 60,000 training images: 12.0, 4.7 and 3.05 %. Fashion-MNIST: Xiao, Rasul, Vo
 
 Command: python -m experiments.mlp_digits        (half a minute on two CPU cores)
 Expected: 11.4, 7.6 and 6.8 % of the test images wrong with the 4,000 shipped training images, medians over 3 seeds, within .5.
+With `--data mnist --epochs 2 --seeds 1` 8.5, 3.0 and 2.8 %.
 """
 
 from collections.abc import Iterator, Mapping
