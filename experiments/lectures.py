@@ -31,7 +31,9 @@ class Row(NamedTuple):
     def commands(self) -> list[str]:
         """What to type to see it: experiments and benchmarks first, then the tests."""
         modules = [f"python -m {path[:-3].replace('/', '.')}" for _, path in self.links if path.startswith(("experiments/", "benchmarks/"))]
-        tests = [f"python -m pytest {path}::{label}" for label, path in self.links if path.startswith("tests/")]
+        tests = [
+            f"python -m pytest {path}" + f"::{label}" * label.startswith("test_") for label, path in self.links if path.startswith("tests/")
+        ]
         return modules + tests
 
 
