@@ -513,6 +513,7 @@ def test_a_stream_over_a_mesh_changes_nothing():
 
 
 def test_the_first_signal_is_a_request_and_a_second_ctrl_c_is_not():
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without one
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with asked_to_stop() as asked:
         assert asked() == 0
@@ -521,6 +522,7 @@ def test_the_first_signal_is_a_request_and_a_second_ctrl_c_is_not():
         with pytest.raises(KeyboardInterrupt, match="at once"):
             os.kill(os.getpid(), signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    signal.signal(signal.SIGINT, found)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

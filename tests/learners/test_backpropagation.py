@@ -29,6 +29,8 @@ from jaxnn.types import InputError, Learner
 from tests import oracles
 from tests.test_activations import CLOSED_FORMS, DERIVATIVES
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 OUTPUTS = {
     "sigmoid, squared error": (squared_error(sigmoid), lambda z, y: losses.half_squared_error(sigmoid(z), y)),
     "tanh, squared error": (squared_error(tanh), lambda z, y: losses.half_squared_error(tanh(z), y)),

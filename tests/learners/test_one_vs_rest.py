@@ -12,6 +12,8 @@ from jaxnn.models import MLP, functional
 from jaxnn.train import Diverged, fit
 from jaxnn.types import InputError, Learner, Trained
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 
 def points(batch):
     return batch["x"], binary(batch["label"])
