@@ -169,7 +169,7 @@ def best(found: Paths) -> int:
     """The rate's place: that of the lowest score, or of the longest stay where the least rate strays."""
     score = scores(found)
     stay = np.where(found.strayed_at < 0, found.loss.shape[-1], found.strayed_at)
-    return int(score.argmin() if np.isfinite(score).any() else stay.argmax())
+    return int(np.argmin(score) if np.isfinite(score).any() else np.argmax(stay))
 
 
 def all_rates(config: Config) -> list[float]:

@@ -191,7 +191,7 @@ def xor(config: Config) -> dict[str, np.ndarray]:
     data = {"x": x, "label": label}
     nets = sweep(lambda: TWO_ONE, net_key, data, seeds=seeds, num_steps=steps, eval_data=data, label=None)
     right, grid = nets.history.evaluation["right"][:, -1], {"x": jnp.array(planes.grid(*RANGE))}
-    best = jax.tree.map(lambda leaf: leaf[int(right.argmax())], nets.state)
+    best = jax.tree.map(lambda leaf: leaf[int(np.argmax(right))], nets.state)
     return {
         "xor/weights": pocket.history.train["weights"],
         "xor/pocket_errors": pocket.history.train["pocket_errors"],

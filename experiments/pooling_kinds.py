@@ -60,7 +60,7 @@ class Kind(NamedTuple):
 
 
 def first_of_the_largest(window: np.ndarray) -> np.ndarray:
-    return (np.arange(window.size) == window.argmax()).reshape(window.shape)
+    return (np.arange(window.size) == np.argmax(window)).reshape(window.shape)
 
 
 KINDS = {
@@ -68,7 +68,7 @@ KINDS = {
     "max, overlapping": Kind(partial(max_pool, stride=1), first_of_the_largest, 1),
     "mean": Kind(mean_pool, lambda window: np.full(window.shape, 1 / window.size)),
     "mean square": Kind(mean_square_pool, lambda window: window / window.size / np.sqrt(np.square(window).mean())),
-    "normalised": Kind(normalised_pool, lambda window: (2 * window - np.square(window).sum() / window.sum()) / window.sum()),
+    "normalised": Kind(normalised_pool, lambda window: (2 * window - np.sum(np.square(window)) / np.sum(window)) / np.sum(window)),
 }
 
 

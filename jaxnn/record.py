@@ -231,7 +231,7 @@ def environment() -> dict[str, Any]:
         | {name: importlib.metadata.version(name) for name in packages},
         "backend": devices[0].platform,
         "device": f"{len(devices)} × {devices[0].device_kind}, {os.cpu_count()} CPU cores, {platform.machine()}",
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",  # type: ignore[attr-defined]
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
     }
 
 
