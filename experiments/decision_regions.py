@@ -23,7 +23,7 @@ region, 98.1 % of the pentagram and 96.7 % of the union; with two 99.0, 98.7 and
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ from jaxnn.models import MLP, functional
 from jaxnn.models.neuron import Network, Neurons, apply, neuron, or_neuron, side_by_side
 from jaxnn.optimizers import adam
 from jaxnn.record import Record, compare
-from jaxnn.train import sweep
+from jaxnn.train import Checkpoints, sweep
 from jaxnn.types import Batch, Learner, PyTree, Trained
 
 LOW, HIGH = -1.0, 1.0
@@ -145,13 +145,14 @@ class Learnt(NamedTuple):
     """On the grid."""
 
 
-def train(network: Network, hidden: tuple[int, ...], config: Config) -> Learnt:
+def train(network: Network, hidden: tuple[int, ...], config: Config, checkpoint: Checkpoints | None = None) -> Learnt:
     """MLPs that learn the region of a net from random points of it."""
     x_key, key = jax.random.split(jax.random.key(0))
     x, grid = jax.random.uniform(x_key, (config.points, 2), minval=LOW, maxval=HIGH), jnp.array(planes.grid(LOW, HIGH))
     data, net = {"x": x, "label": apply(network, x)[:, 0]}, sigmoid_net(hidden, config.learning_rate)
     label = f"hidden units: {', '.join(map(str, hidden)) or 'none'}"
-    run = sweep(net.make, key, data, seeds=config.seeds, batch_size=config.batch_size, num_steps=config.steps, label=label)
+    how: dict[str, Any] = {"batch_size": config.batch_size, "num_steps": config.steps, "checkpoint": checkpoint, "label": label}
+    run = sweep(net.make, key, data, seeds=config.seeds, **how)
     logits = net.logits(run.state, grid)
     right = (logits >= 0) == jnp.broadcast_to(apply(network, grid)[:, 0] == 1, logits.shape)
     return Learnt(logits, right.mean(1))
@@ -161,10 +162,11 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     grid = jnp.array(planes.grid(LOW, HIGH, FINE))
     nets, layers = {name: region.network for name, region in regions().items()}, [(config.units,) * count for count in range(3)]
     history = {"by_hand": np.stack([apply(net, grid)[:, 0] for net in nets.values()]).astype(np.uint8)}
-    found = {name: [train(net, hidden, config) for hidden in layers] for name, net in nets.items()}
+    found = {name: [train(net, hidden, config, keep.checkpoint(f"{name} {hidden}")) for hidden in layers] for name, net in nets.items()}
     history["logits"] = np.array([[learnt.logits[0] for learnt in row] for row in found.values()], np.float16)
     history["accuracy"] = np.array([[learnt.accuracy for learnt in row] for row in found.values()])
-    by_width = {width: train(nets["union"], (width,), config).accuracy for width in config.widths if width != config.units}
+    others = [width for width in config.widths if width != config.units]
+    by_width = {width: train(nets["union"], (width,), config, keep.checkpoint(f"union {width}")).accuracy for width in others}
     by_width = dict(sorted({**by_width, config.units: found["union"][1].accuracy}.items()))
     history |= {"width": np.array(list(by_width)), "width_accuracy": np.stack(list(by_width.values()))}
     axes: dict[str, tuple[str, ...]] = {"by_hand": ("region", "fine grid"), "logits": ("region", "layers", "grid")}

@@ -137,13 +137,14 @@ def by_two_stages(task: Task, units: int, seeds: int) -> Measured:
     return judged(task, predicted, float(np.median(seconds)), first)
 
 
-def by_gradient(task: Task, net: Functional, rates: tuple[float, ...], seeds: int, label: str) -> Measured:
+def by_gradient(task: Task, net: Functional, rates: tuple[float, ...], seeds: int, label: str, keep: Keep) -> Measured:
     """At the best rate of the grid."""
 
     def learner(learning_rate: float) -> Learner:
         return supervised(*net, task.loss, optax.adam(learning_rate), preprocess=lambda batch: (batch["x"], batch["y"]))
 
     how: dict[str, Any] = {"batch_size": task.batch_size, "num_steps": task.num_steps, "eval_data": task.train, "label": label}
+    how["checkpoint"] = keep.checkpoint(f"{len(task.train['x'])} points, {label}")
     # One after the other: so the time of all is the sum of that of each alone.
     state, history = sweep(learner, jax.random.key(0), task.train, seeds=seeds, axes={"learning_rate": rates}, how="map", **how)
     at = best(history.evaluation["loss"], history.diverged_at)
@@ -168,10 +169,10 @@ def rbf_net(task: Task, units: int) -> Functional:
     return functional_rbf(units, features, width=width, centres_init=random_points)
 
 
-def measure(task: Task, units: int, config: Config) -> dict[str, Measured]:
+def measure(task: Task, units: int, config: Config, keep: Keep) -> dict[str, Measured]:
     """Each method, by its name."""
     mlp = functional(MLP((units, task.targets.shape[1])))
-    by = partial(by_gradient, task, rates=config.learning_rates, seeds=config.seeds)
+    by = partial(by_gradient, task, rates=config.learning_rates, seeds=config.seeds, keep=keep)
     made = (
         by_two_stages(task, units, config.seeds),
         by(rbf_net(task, units), label=f"RBF, {units} units"),
@@ -184,7 +185,7 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     train, test = (command.load_digits(config.digits, split) for split in ("train", "test"))
     tasks = {"digits": digits_task(train, test, config.epochs), "function": function_task(config.function_steps)}
     sizes = {name: getattr(config, field) for name, field in UNITS.items()}
-    measured = {name: [measure(task, units, config) for units in sizes[name]] for name, task in tasks.items()}
+    measured = {name: [measure(task, units, config, keep) for units in sizes[name]] for name, task in tasks.items()}
     history: dict[str, Any] = {}
     comparisons = []
     for name, task in tasks.items():

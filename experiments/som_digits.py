@@ -32,7 +32,7 @@ from jaxnn.learners.competitive import flat_image
 from jaxnn.models.som import Grid, hexagonal, plane, rectangular, u_matrix
 from jaxnn.record import Record, compare
 from jaxnn.schedules import exponential
-from jaxnn.train import Run, fit
+from jaxnn.train import Checkpoints, Run, fit
 from jaxnn.types import Batch, InputError, Learner, Trained
 
 GRIDS = {"square": rectangular, "hexagonal": hexagonal}
@@ -72,7 +72,7 @@ def learner_of(rule: str, grid: Grid, config: Config, samples: int) -> Learner:
     return competitive(grid, learning_rate=rate, radius=exponential(first, fall / samples))
 
 
-def train(rule: str, grid: Grid, config: Config, data: Batch) -> Run:
+def train(rule: str, grid: Grid, config: Config, data: Batch, checkpoint: Checkpoints | None) -> Run:
     """All passes, evaluated on all images before each and at the end."""
     count = len(data["image"])
     batch_size = min(100, count) if rule == "online" else None
@@ -80,7 +80,8 @@ def train(rule: str, grid: Grid, config: Config, data: Batch) -> Run:
     learner = learner_of(rule, grid, config, config.passes * steps * (batch_size or 1))
     begin = 0, Competitive(plane(grid, flat_image(data)), jnp.zeros((), jnp.int32))
     how: dict[str, Any] = {"batch_size": batch_size, "num_steps": config.passes * steps, "eval_every": steps, "eval_data": data}
-    return fit(learner, jax.random.key(0), data, start=begin, label=f"{rule}, {grid.rows} × {grid.columns}", **how)
+    label = f"{rule}, {grid.rows} × {grid.columns}"
+    return fit(learner, jax.random.key(0), data, start=begin, checkpoint=checkpoint, label=label, **how)
 
 
 def hits(winners: np.ndarray, labels: np.ndarray, units: int) -> np.ndarray:
@@ -105,7 +106,7 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
         grid = make(config.rows, config.columns)
         history[f"positions/{shape}"] = grid.positions
         for rule in RULES:
-            state, past = train(rule, grid, config, data)
+            state, past = train(rule, grid, config, data, keep.checkpoint(f"{shape} {rule}"))
             runs.append(past)
             name, trained = f"{shape}, {rule}", Trained(learner_of(rule, grid, config, 1), state)
             won, won_test = (np.asarray(trained.predict(batch)) for batch in (data, test))
