@@ -1,4 +1,4 @@
-"""How fast does the loop train? Steps/s of [784,30,30,10] alone and in sweeps, beside PyTorch and NumPy, in one run on the same digits.
+"""How fast does the loop train? Nets beside PyTorch and NumPy, self-organising maps beside MiniSom, in one run on the same digits.
 
 Everyone does the same in the `mlp` works: a permutation an epoch, uint8 pixels to float32 / 255 in every step, softmax and
 cross-entropy, plain gradient descent, the loss of every step kept (`benchmarks.peers`; a test holds losses and weights equal). Batch

@@ -55,9 +55,14 @@ def _leaf(name: str, array: np.ndarray, template: Any, where: Any) -> np.ndarray
     return array if sharding is None else jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+NO_WEIGHTS = ("bias", "biases", "thresholds", "scale", "log_widths", "centres")
+"""Leaves that no penalty shrinks and no pruning takes: they shift, scale or place a unit."""
+
+
 def is_weight(path: tuple) -> bool:
-    """Whether the leaf at this path is a weight between units, and not what Flax names a bias or a scale (of BatchNorm)."""
-    return getattr(path[-1], "key", None) not in ("bias", "scale") if path else True
+    """Whether the leaf at this path is a weight between units, and not one of NO_WEIGHTS: a bias, a scale of BatchNorm, a centre."""
+    last = path[-1] if path else None
+    return getattr(last, "key", getattr(last, "name", None)) not in NO_WEIGHTS
 
 
 def weights(params: PyTree) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Lecture rows 32-36. The slides call the squared loss 均方差, standard deviation (erratum E46); it is 均方误差, mean squared error.
 
-The gradient at the output is y - t, as S3:158 has it for every net, for three pairs alone (erratum E6; Bishop, PRML, 5.2 and 5.3):
+The gradient at the output is y - t, as S3:158 has it for every net, for matched pairs alone (erratum E6; Bishop, PRML, 5.2 and 5.3),
+here three:
 a linear output with half_squared_error, a sigmoid with sigmoid_cross_entropy, a softmax with softmax_cross_entropy.
 Elsewhere a factor h'(a) stays: (y - t)h'(a) for a sigmoid output with half_squared_error.
 """

@@ -64,7 +64,7 @@ def fit(
     keys = Keys(*jax.random.split(key, 4))
     task = tasks.of_data(Alone(learner, tasks.one_axis(mesh)), {}, keys, data, batch_size, num_steps, eval_every, eval_data)
     identity = partial(tasks.identity, "fit", key, data, eval_data, start, batch_size=batch_size, eval_every=eval_every)
-    return _alone(task._replace(identity=identity), start, label, checkpoint, stop)
+    return _alone(task._replace(identity=identity), start, label, checkpoint, stop, data)
 
 
 def fit_stream(
@@ -97,15 +97,28 @@ def fit_stream(
 
 
 def _alone(
-    task: Task, start: tuple[int, Any] | None, label: str | None, checkpoint: Checkpoints | None, stop: EarlyStopping | Reached | None
+    task: Task,
+    start: tuple[int, Any] | None,
+    label: str | None,
+    checkpoint: Checkpoints | None,
+    stop: EarlyStopping | Reached | None,
+    data: Batch = None,
 ) -> Run:
     """Drive a task of one learner. Raises `Diverged`."""
     if stop is not None and task.evaluate is None:
         raise InputError("stop needs eval_data: it judges the evaluations")
     run = drive(task, start, label, checkpoint, stop)
     if run.history.diverged_at >= 0:
-        raise Diverged(describe_divergence(run.history), run)
+        raise Diverged(describe_divergence(run.history) + _labels(data), run)
     return run
+
+
+def _labels(data: Batch) -> str:
+    """The range of the labels, where there are any: one outside the classes makes a loss NaN."""
+    label = data.get("label") if isinstance(data, Mapping) else None
+    if label is None or not jnp.issubdtype(label.dtype, jnp.integer):
+        return ""
+    return f" Its labels run from {int(label.min())} to {int(label.max())}: one outside the classes makes a loss NaN."
 
 
 def sweep(

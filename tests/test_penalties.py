@@ -8,7 +8,10 @@ import pytest
 
 from jaxnn import losses
 from jaxnn.learners import supervised
+from jaxnn.learners.backpropagation import Layer
 from jaxnn.models import MLP, functional
+from jaxnn.models.neuron import Neurons
+from jaxnn.models.rbf import RBF
 from jaxnn.optimizers import sgd
 from jaxnn.penalties import l1, l2, shrink, soft_threshold
 from jaxnn.train import fit
@@ -121,3 +124,9 @@ def test_the_soft_threshold_minimises_what_it_says():
 def test_shrink_without_parameters_is_refused():
     with pytest.raises(InputError, match="shrink needs the parameters"):
         shrink(0.1).update({"kernel": jnp.ones((1, 1))}, optax.EmptyState())
+
+
+def test_row_50_biases_thresholds_and_centres_go_free_in_every_kind_of_net():
+    rbf = RBF(jnp.ones((2, 3)), jnp.ones(2), 2 * jnp.ones((2, 4)), jnp.ones(4))
+    neurons, layer = Neurons(2 * jnp.ones((3, 1)), jnp.ones(1)), Layer(2 * jnp.ones((2, 2)), jnp.ones(2))
+    assert [float(l1(params)) for params in (rbf, neurons, layer)] == [16, 6, 8]

@@ -380,3 +380,9 @@ def test_a_sweep_that_cannot_be_is_an_error_in_words(change, message):
     arguments = {"seeds": 2, "batch_size": 5, "num_steps": 3, "label": None} | change
     with pytest.raises(InputError, match=message):
         sweep(witness, jax.random.key(0), ROWS, **arguments)
+
+
+def test_a_label_outside_the_classes_is_named_when_the_loss_is_nan(images):
+    wrong = {**images, "label": np.append(images["label"][1:], np.int32(12))}
+    with pytest.raises(Diverged, match=r"labels run from 0 to 12: one outside the classes makes a loss NaN"):
+        fit(CLASSIFIER, jax.random.key(0), wrong, batch_size=None, num_steps=2, label=None)

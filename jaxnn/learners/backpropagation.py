@@ -43,8 +43,9 @@ class Backpropagation(NamedTuple):
 class Output(NamedTuple):
     """What the last layer does with its z, and the error of one example; both (K,) -> (K,) or, with targets, (K,), (K,) -> ().
 
-    δ = ŷ - y, which S3:158 states for every net, holds for three pairs alone: linear with ½ squared error, sigmoid and softmax with their
-    cross-entropy. For all else f'(z) stays: δ = f'(z)(ŷ - y) with the squared error, as S2:442 has it. Erratum E6; Bishop, PRML, 5.2-5.3.
+    δ = ŷ - y, which S3:158 states for every net, holds for matched pairs alone, of the lectures' these three: linear with ½ squared error,
+    sigmoid and softmax with their cross-entropy. For all else f'(z) stays: δ = f'(z)(ŷ - y) with the squared error, as S2:442 has it.
+    Erratum E6; Bishop, PRML, 5.2-5.3.
     """
 
     activation: Callable[[Array], Array]

@@ -49,6 +49,8 @@ def one_vs_rest(binary: Learner, classes: int) -> Learner:
         assert binary.predict is not None
         unlabelled = {**batch, "label": jnp.zeros(num_examples(batch), jnp.int32)}  # those of c classes are none of a binary learner's
         outputs = jax.vmap(binary.predict, (0, None))(state.nets, unlabelled)
+        if outputs.shape[2:] != (1,):
+            raise InputError(f"one_vs_rest: the binary learner's predict must give one output an example, (B, 1), got {outputs.shape[1:]}")
         return jnp.moveaxis(outputs[..., 0], 0, -1)
 
     return Learner(init, step, evaluate, predict if binary.predict else None)

@@ -17,10 +17,10 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxnn.activations import threshold
-from jaxnn.learners.supervised import image_and_label
+from jaxnn.learners.supervised import image_and_label, labelled
 from jaxnn.models import perceptron as model
 from jaxnn.models.neuron import Neurons, excess, fire
-from jaxnn.types import Batch, InputError, Learner, Metrics, num_examples
+from jaxnn.types import Batch, InputError, Learner, Metrics
 
 Preprocess = Callable[[Batch], tuple[Array, Array]]
 
@@ -160,8 +160,7 @@ def _evaluated(neurons: Neurons, batch: Batch, preprocess: Preprocess, outputs: 
 
 
 def _classes(neurons: Neurons, batch: Batch, preprocess: Preprocess) -> Int[Array, "B"]:
-    unlabelled = {"label": jnp.zeros(num_examples(batch), jnp.int32)}  # a batch may come without labels
-    return model.classify(neurons, _flat(preprocess({**unlabelled, **batch})[0]))
+    return model.classify(neurons, _flat(preprocess(labelled(batch))[0]))
 
 
 def _check(outputs: int) -> None:

@@ -67,6 +67,11 @@ def functional_rbf(
     flattened to (B, D).
     """
 
+    if units < 1 or features < 1:
+        raise InputError(f"an RBF network has at least one unit and one output, got {units} and {features}")
+    if not width > 0:
+        raise InputError(f"width must be above 0, got {width}")
+
     def init(key: PRNGKeyArray, x: Float[Array, "B ..."]) -> Variables:
         centres_key, weights_key = jax.random.split(key)
         centres = centres_init(centres_key, (units, math.prod(x.shape[1:])), jnp.float32)
@@ -142,6 +147,8 @@ def nearest_widths(centres: Float[Array, "M D"], nearest: int = 2) -> Float[Arra
 
 def common_width(centres: Float[Array, "M D"]) -> Float[Array, "M"]:
     """σ = d_max / √(2M) for all units, d_max the largest distance between two centres: Haykin, Neural Networks (1999), section 5.13."""
+    if len(centres) < 2:
+        raise InputError(f"a width from the distance of centres takes at least 2 of them, got {len(centres)}")
     farthest = jax.vmap(lambda c: jnp.max(jnp.sum((centres - c[None]) ** 2, -1)))(centres)
     return jnp.full(len(centres), jnp.sqrt(farthest.max() / (2 * len(centres))))
 
@@ -155,6 +162,8 @@ def least_squares(
     """
     if not ridge >= 0:
         raise InputError(f"ridge must be at least 0, got {ridge}")
+    if not isinstance(widths, jax.core.Tracer) and not (widths > 0).all():
+        raise InputError(f"widths must be above 0, got {float(widths.min())}: do centres coincide?")
     units, features = len(centres), targets.shape[1]
     rbf = RBF(centres, jnp.log(widths), jnp.zeros((units, features)), jnp.zeros(features))
     design = jnp.concatenate([activations(rbf, x), jnp.ones((len(x), 1))], 1)

@@ -66,12 +66,14 @@ def neighbours(grid: Grid) -> Bool[Array, "M M"]:
 def neighbourhood(grid: Grid, unit: Integer[Array, ""], radius: Real[Array, ""] | float) -> Float[Array, "M"]:
     """h_i = exp(-‖r_i - r_c‖² / 2σ²): how much unit i follows the winner c = `unit`; σ = `radius`, r the positions on the grid.
 
+    At σ = 0 the winner moves alone.
+
     >>> [f"{h:.3f}" for h in neighbourhood(rectangular(1, 3), jnp.array(0), 1.0)]
     ['1.000', '0.607', '0.135']
     """
     # From the positions, which for 100 units takes no longer than a table of all pairs; for 10,000 that would hold 400 MB.
     positions = jnp.asarray(grid.positions)
-    return jnp.exp(-jnp.sum((positions - positions[unit][None]) ** 2, -1) / (2 * radius**2))
+    return jnp.exp(-jnp.sum((positions - positions[unit][None]) ** 2, -1) / (2 * jnp.maximum(radius, 1e-6) ** 2))
 
 
 def scores(codebook: Float[Array, "M D"], x: Float[Array, "*batch D"]) -> Float[Array, "*batch M"]:
@@ -106,7 +108,8 @@ def topographic_error(grid: Grid, codebook: Float[Array, "M D"], x: Float[Array,
     if len(codebook) == 1:
         return jnp.zeros(x.shape[:-1])
     best, second = jnp.moveaxis(lax.top_k(-scores(codebook, x), 2)[1], -1, 0)
-    return 1.0 - neighbours(grid)[best, second]
+    positions = jnp.asarray(grid.positions)  # of the two alone: a table of all pairs of 10,000 units would take 100 MB
+    return (jnp.linalg.norm(positions[best] - positions[second], axis=-1) > grid.reach).astype(jnp.float32)
 
 
 def u_matrix(grid: Grid, codebook: Float[Array, "M D"]) -> Float[Array, "rows columns"]:
@@ -132,6 +135,8 @@ def plane(grid: Grid, x: Float[Array, "N D"]) -> Float[Array, "M D"]:
     The first component takes the longer side; D is at least 2. From here a map needs no random start, and orders itself sooner.
     Kohonen 2013, section 4.
     """
+    if x.shape[-1] < 2:
+        raise InputError(f"a plane needs data of at least 2 features, got {x.shape[-1]}")
     mean = x.mean(0)
     variances, directions = jnp.linalg.eigh(jnp.cov(x, rowvar=False, bias=True))  # for many x much sooner done than their singular values
     centred = grid.positions - grid.positions.mean(0)

@@ -19,8 +19,9 @@ class TextCNN(nn.Module):
     | `filters_3`, `_4`, `_5` | (k, 300, 100) | 90,100 + 120,100 + 150,100 |
     | `output` | (300, 2) | 602 |
 
-    `tokens` (B, T) are numbers from 0 to `vocabulary` - 1. `mask` (B, T) is True where there is a token; no window that reaches
-    beyond them counts, so what a text is padded with changes nothing. A text shorter than the widest filter takes zeros for the rest.
+    `tokens` (B, T) are numbers from 0 to `vocabulary` - 1. `mask` (B, T) is True up to the text's end, the padding comes behind it; no
+    window that reaches beyond the end counts, so what a text is padded with changes nothing. A text shorter than the widest filter
+    takes zeros for the rest.
     Dropout on ĉ in training. Returns logits (B, K).
 
     Source: Kim 2014, arXiv:1408.5882; lecture row 165 (S0:196, text as a matrix; S2:753, the fully connected head).

@@ -6,7 +6,7 @@ import pytest
 
 from jaxnn import losses
 from jaxnn.coding import binary, decode_one_of_c
-from jaxnn.learners import backpropagation, one_vs_rest, supervised
+from jaxnn.learners import backpropagation, one_vs_rest, perceptron_rule, supervised
 from jaxnn.learners.backpropagation import SIGMOID_CROSS_ENTROPY
 from jaxnn.models import MLP, functional
 from jaxnn.train import Diverged, fit
@@ -91,3 +91,11 @@ def test_it_refuses_less_than_two_classes():
 
 def test_it_predicts_where_its_binary_learner_does():
     assert one_vs_rest(net()._replace(predict=None), 3).predict is None
+
+
+def test_a_binary_learner_that_predicts_classes_is_refused():
+    learner = one_vs_rest(perceptron_rule(), 3)
+    batch = {"image": jnp.ones((5, 2, 2, 1), jnp.uint8), "label": jnp.array([0, 1, 2, 0, 1])}
+    state = learner.init(jax.random.key(0), batch)
+    with pytest.raises(InputError, match=r"one output an example, \(B, 1\), got \(5,\)"):
+        learner.predict(state, batch)

@@ -158,3 +158,12 @@ def test_more_neighbours_than_centres_are_named(nearest):
 def test_a_ridge_below_zero_is_named():
     with pytest.raises(InputError, match="ridge must be at least 0, got -1"):
         rbf.least_squares(jnp.zeros((1, 1)), jnp.ones(1), jnp.zeros((1, 1)), jnp.zeros((1, 1)), -1.0)
+
+
+def test_widths_that_cannot_be_are_named():
+    with pytest.raises(InputError, match=r"width must be above 0, got 0.0"):
+        rbf.functional_rbf(2, 1, width=0.0)
+    with pytest.raises(InputError, match=r"widths must be above 0, got 0.0: do centres coincide"):
+        rbf.least_squares(jnp.ones((2, 1)), rbf.nearest_widths(jnp.ones((2, 1)), 1), jnp.ones((3, 1)), jnp.ones((3, 1)))
+    with pytest.raises(InputError, match="takes at least 2 of them, got 1"):
+        rbf.common_width(jnp.ones((1, 1)))

@@ -92,3 +92,12 @@ def test_a_row_of_units_starts_on_a_line():
     x = jax.random.normal(jax.random.key(0), (50, 3))
     codebook = np.asarray(som.plane(som.rectangular(1, 5), x))
     assert np.linalg.matrix_rank(codebook - codebook.mean(0), tol=1e-4) == 1
+
+
+def test_at_a_radius_of_zero_the_winner_moves_alone():
+    np.testing.assert_array_equal(som.neighbourhood(som.rectangular(1, 3), jnp.array(1), 0.0), [0, 1, 0])
+
+
+def test_a_plane_needs_two_features():
+    with pytest.raises(InputError, match="at least 2 features, got 1"):
+        som.plane(som.rectangular(2, 2), jnp.ones((4, 1)))
