@@ -18,10 +18,11 @@ Source: lecture row 91. LeCun et al. 1998, doi:10.1109/5.726791 (mean); Boureau,
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxnn.models.arithmetic import output_size
 from jaxnn.types import InputError
@@ -38,6 +39,8 @@ def max_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: in
     >>> max_pool(jnp.array([[1.0, 2.0], [5.0, 6.0]])[..., None]).ravel()
     Array([6.], dtype=float32)
     """
+    if _beside(window, stride, padding):
+        return _max_of_blocks(_blocks(x, window))
     return _reduce(x, lax.max, -np.inf, window, stride, padding)
 
 
@@ -47,6 +50,8 @@ def mean_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: i
     >>> mean_pool(jnp.array([[1.0, 2.0], [5.0, 6.0]])[..., None]).ravel()
     Array([3.5], dtype=float32)
     """
+    if _beside(window, stride, padding):
+        return _blocks(x, window).mean((-4, -2))
     counted = jnp.ones((1,) * (x.ndim - 3) + (*x.shape[-3:-1], 1), x.dtype)
     return _sum(x, window, stride, padding) / _sum(counted, window, stride, padding)
 
@@ -73,6 +78,43 @@ def normalised_pool(x: Maps, window: int = 2, *, stride: int | None = None, padd
     """
     total, squares = (_sum(values, window, stride, padding) for values in (x, jnp.square(x)))
     return squares / jnp.where(total == 0, 1, total)
+
+
+def _beside(window: int, stride: int | None, padding: int) -> bool:
+    """Whether windows lie beside each other: then they are blocks of a reshape, in half the time of `lax.reduce_window` on a CPU."""
+    return stride in (None, window) and padding == 0
+
+
+def _blocks(x: Maps, window: int) -> Float[Array, "*batch P k Q k C"]:
+    """Each window as axes of its own, without the border that none reaches."""
+    rows, columns = (output_size(size, window, window) for size in x.shape[-3:-1])
+    x = x[..., : rows * window, : columns * window, :]
+    return x.reshape(*x.shape[:-3], rows, window, columns, window, x.shape[-1])
+
+
+@jax.custom_jvp
+def _max_of_blocks(blocks: Float[Array, "*batch P k Q k C"]) -> Pooled:
+    return blocks.max((-4, -2))
+
+
+@_max_of_blocks.defjvp
+def _tangent(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (blocks,), (tangent,) = primals, tangents
+    y = blocks.max((-4, -2))
+    return y, jnp.where(_first(blocks == jnp.expand_dims(y, (-4, -2))), tangent, 0).sum((-4, -2))
+
+
+def _first(equal: Bool[Array, "*batch P k Q k C"]) -> Bool[Array, "*batch P k Q k C"]:
+    """Of the entries of a window that are True the first by rows."""
+    window, taken, rows = equal.shape[-2], jnp.zeros((), bool), []
+    for i in range(window):
+        row = []
+        for j in range(window):
+            here = equal[..., i, :, j, :]
+            row.append(here & ~jnp.broadcast_to(taken, here.shape))
+            taken = jnp.broadcast_to(taken, here.shape) | here
+        rows.append(jnp.stack(row, -2))
+    return jnp.stack(rows, -4)
 
 
 def _sum(x: Array, window: int, stride: int | None, padding: int) -> Array:

@@ -1,0 +1,188 @@
+"""The convolution against loops in NumPy, and its derivatives against those of the plain one, in every way that it is computed."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from jaxnn.models import conv as module
+from jaxnn.models.conv import Conv, conv, direct, plain, tiled
+from jaxnn.types import InputError
+
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
+CASES = [  # kernel, stride, padding, dilation, groups, maps below, maps above
+    (5, 1, "VALID", 1, 1, 1, 6),
+    (5, 1, 2, 1, 1, 3, 4),
+    (4, 1, "SAME", 1, 1, 2, 4),
+    (3, 1, 1, 1, 1, 12, 4),
+    (3, 2, "VALID", 1, 1, 2, 4),
+    (3, 2, "SAME", 1, 1, 2, 4),
+    (3, 3, 1, 1, 1, 2, 4),
+    (1, 2, 0, 1, 1, 4, 2),
+    (3, 1, "VALID", 2, 1, 2, 4),
+    (3, 2, "SAME", 2, 1, 2, 4),
+    (3, 1, 3, 1, 1, 2, 4),
+    (3, 1, 1, 1, 2, 4, 6),
+    (3, 2, 1, 2, 4, 4, 8),
+]
+SIZES = [(8, 9), (7, 7)]
+
+
+def by_hand(x, kernel, stride, padding, dilation, groups):
+    """y_pqo by loops over positions and maps; VALID or the same zeros on each side, or as many as keep ⌈n/s⌉ windows."""
+    k, _, depth, features = kernel.shape
+    reach = dilation * (k - 1) + 1
+    pad = [(0, 0)]
+    for n in x.shape[1:3]:
+        if padding == "SAME":
+            zeros = max((int(np.ceil(n / stride)) - 1) * stride + reach - n, 0)
+            pad.append((zeros // 2, zeros - zeros // 2))
+        else:
+            pad.append((padding, padding) if padding != "VALID" else (0, 0))
+    x = np.pad(x.astype(float), [*pad, (0, 0)])
+    rows, columns = ((n - reach) // stride + 1 for n in x.shape[1:3])
+    y = np.zeros((len(x), rows, columns, features))
+    for p, q, o in np.ndindex(rows, columns, features):
+        below = o // (features // groups) * depth
+        window = x[:, p * stride : p * stride + reach : dilation, q * stride : q * stride + reach : dilation, below : below + depth]
+        y[:, p, q, o] = (window * kernel[..., o]).sum((1, 2, 3))
+    return y
+
+
+def drawn(case, size, batch=2):
+    k, *_, groups, below, above = case
+    rng = np.random.default_rng(k)
+    x, kernel = rng.normal(size=(batch, *size, below)), rng.normal(size=(k, k, below // groups, above))
+    return jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_rows_78_and_89_the_convolution_is_numpys(case, size):
+    x, kernel = drawn(case, size)
+    k, stride, padding, dilation, groups, *_ = case
+    y = jax.jit(partial(conv, stride=stride, padding=padding, dilation=dilation, groups=groups))(x, kernel)
+    np.testing.assert_allclose(y, by_hand(np.asarray(x), np.asarray(kernel), stride, padding, dilation, groups), atol=2e-5)
+
+
+def ways(case, size):
+    """Every way to compute a case: functions of (x, kernel)."""
+    k, stride, padding, dilation, groups, *_ = case
+    zeros = module._zeros(size, (k, k), stride, padding, dilation)
+    found = {"plain": lambda x, w: plain(x, w, stride, zeros, dilation, groups)}
+    found["direct"] = lambda x, w: direct(x, w, stride, zeros, dilation, groups)
+    if stride == dilation == groups == 1:
+        found["tiled"] = lambda x, w: tiled(x, w, zeros)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_gradients_are_those_of_the_plain_convolution(case, size):
+    x, kernel = drawn(case, size)
+    computed = ways(case, size)
+    delta = jnp.asarray(np.random.default_rng(9).normal(size=computed["plain"](x, kernel).shape), jnp.float32)
+
+    @jax.jit
+    def all_of_them(x, kernel):
+        return {name: jax.vjp(way, x, kernel)[1](delta) for name, way in computed.items()}
+
+    expected, *others = all_of_them(x, kernel).values()
+    assert len(others) >= 1
+    for gradients in others:
+        for ours, theirs in zip(gradients, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=5e-5)
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[5], CASES[11]], ids=str)
+def test_derivatives_forwards_and_of_derivatives_are_those_of_the_plain_convolution(case):
+    """A Hessian-vector product, forward over reverse, of a function that is not quadratic in either."""
+    x, kernel = drawn(case, SIZES[0])
+    directions = jnp.ones_like(x), jnp.ones_like(kernel)
+
+    def hessian_times(way):
+        energy = lambda x, w: jnp.sum(jnp.tanh(way(x, w)))  # noqa: E731
+        return jax.jvp(jax.grad(energy, (0, 1)), (jnp.asarray(x), jnp.asarray(kernel)), directions)
+
+    expected, *others = (jax.jit(lambda way=way: hessian_times(way))() for way in ways(case, SIZES[0]).values())
+    for found in others:
+        jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-3, rtol=1e-3), found, expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_any_shape_that_fits(data):
+    k, l = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
+    size = data.draw(st.integers(max(k - 2, 1), 9)), data.draw(st.integers(max(l - 2, 1), 9))
+    x = jnp.asarray(np.random.default_rng(k).normal(size=(2, *size, data.draw(st.integers(1, 9)))), jnp.float32)
+    kernel = jnp.asarray(np.random.default_rng(l).normal(size=(k, l, x.shape[-1], 3)), jnp.float32)
+    y = conv(x, kernel, padding=1)
+    expected = lax.conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    np.testing.assert_allclose(y, expected, atol=3e-5)
+
+
+def test_one_image_is_a_batch_of_one_and_members_are_vmapped():
+    x, kernel = drawn(CASES[0], (7, 7))
+    kernels = jnp.stack([kernel, -2 * kernel])
+    one = conv(x[0], kernel)
+    np.testing.assert_allclose(one, conv(x, kernel)[0], atol=1e-6)
+    both = jax.vmap(lambda w: jax.grad(lambda w: jnp.sum(conv(x, w) ** 2))(w))(kernels)
+    np.testing.assert_allclose(both[1], -2 * both[0], rtol=1e-5)
+
+
+def test_the_gradient_in_a_loop_is_a_convolution_in_the_fast_layout():
+    """In the compiled step every convolution is NHWC with HWIO: XLA:CPU has no fast code for another inside a loop."""
+    x, kernel = drawn((3, 1, 1, 1, 1, 12, 4), (8, 8))
+
+    def step(state, _):
+        gradients = jax.grad(lambda x, w: jnp.sum(jnp.tanh(conv(x, w, padding=1))), (0, 1))(*state)
+        return jax.tree.map(jnp.subtract, state, gradients), None
+
+    text = jax.jit(lambda *state: lax.scan(step, state, None, length=3)).lower(x, kernel).as_text()
+    layouts = [line.split("dim_numbers = ")[1].split(",  ")[0] for line in text.splitlines() if "stablehlo.convolution" in line]
+    assert len(layouts) == 3  # forward, by the input, by the kernel
+    assert {layout.split("]x[")[0] for layout in layouts} == {"[b, 0, 1, f"}
+    assert {layout.split("]x[")[1].split(", window")[0] for layout in layouts} == {"0, 1, i, o]->[b, 0, 1, f]"}
+
+
+class Two(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Conv(2, 5, name="second")(Conv(3, 3, padding="SAME", groups=1, name="first")(x))
+
+
+def test_row_82_a_layer_has_a_kernel_a_map_and_a_bias():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 1)), jnp.float32)
+    net = Two()
+    params = net.init(jax.random.key(0), x)["params"]
+    params = jax.tree.map(lambda p: p + 0.1, params)
+    assert jax.tree.map(jnp.shape, params) == {
+        "first": {"kernel": (3, 3, 1, 3), "bias": (3,)},
+        "second": {"kernel": (5, 5, 3, 2), "bias": (2,)},
+    }
+    first = by_hand(np.asarray(x), np.asarray(params["first"]["kernel"]), 1, "SAME", 1, 1) + 0.1
+    second = by_hand(first, np.asarray(params["second"]["kernel"]), 1, "VALID", 1, 1) + 0.1
+    np.testing.assert_allclose(net.apply({"params": params}, x), second, atol=2e-5)
+    assert "bias" not in Conv(2, 3, use_bias=False).init(jax.random.key(0), x)["params"]
+
+
+def test_an_image_that_is_too_small_names_the_layer():
+    with pytest.raises(InputError, match="second: a window of 5 does not fit into 4 pixels"):
+        Two().init(jax.random.key(0), jnp.zeros((1, 4, 8, 1)))
+
+
+def test_maps_that_do_not_fit_are_named():
+    x = jnp.zeros((1, 8, 8, 4))
+    with pytest.raises(InputError, match="the kernel is for 3 maps, the input .* has 4"):
+        conv(x, jnp.zeros((3, 3, 3, 2)))
+    with pytest.raises(InputError, match="3 groups do not divide 4 maps below and 6 above"):
+        conv(x, jnp.zeros((3, 3, 1, 6)), groups=3)
+    with pytest.raises(InputError, match="stride must be at least 1, got 0"):
+        conv(x, jnp.zeros((3, 3, 4, 6)), stride=0)
