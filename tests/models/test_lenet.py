@@ -19,6 +19,15 @@ from jaxnn.types import InputError
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
+TABLE = """
+X...XXX..XXXX.XX
+XX...XXX..XXXX.X
+XXX...XXX..X.XXX
+.XXX..XXXX..X.XX
+..XXX..XXXX.XX.X
+...XXX..XXXX.XXX
+"""
+"""S3:660-667, as the slide draws it: a row for each map of S2, a column for each of C3."""
 LINKS = [(i, j) for i, maps in enumerate(C3_LINKS) for j in maps]
 IMAGE = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
 
@@ -145,6 +154,10 @@ def test_row_105_the_codes_lie_far_apart_and_each_is_nearest_to_itself():
     assert (y.diagonal() == 0).all()
     for (one, other), places in differing.items():
         assert y[one, other] == y[other, one] == 4 * places
+
+
+def test_row_102_the_table_is_that_of_the_slide():
+    assert C3_LINKS == tuple(tuple(j for j, mark in enumerate(row) if mark == "X") for row in TABLE.split())
 
 
 @pytest.fixture(scope="module", params=[losses.distance_of_label, losses.discriminative_distance], ids=lambda loss: loss.__name__)
