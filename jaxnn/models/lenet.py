@@ -69,7 +69,8 @@ CODES = bitmaps(DIGITS)
 def as_printed(images: Float[Array, "B H W 1"]) -> Float[Array, "B 32 32 1"]:
     """Digits of 28×28 pixels in 0 … 1 as LeNet-5 takes them: the background at -0.1, ink at 1.175, two pixels of background around.
 
-    The scale brings the mean of MNIST's pixels near 0. Raises `InputError` for images of another size.
+    The mean of MNIST's pixels comes to 0.03, near 0 as the paper wants it; their variance to 0.12.
+    Raises `InputError` for images of another size.
     """
     if images.shape[1:] != (28, 28, 1):
         raise InputError(f"LeNet-5's images are digits (B, 28, 28, 1) with two pixels around, got an array of shape {images.shape}")

@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn import activations, losses
+from jaxnn import activations, initializers, losses
 from jaxnn.learners import supervised
 from jaxnn.models import LeNet5, LeNet5Original, LocallyConnectedLeNet5, functional
 from jaxnn.models.arithmetic import connections, shared_parameters
 from jaxnn.models.lenet import C3_LINKS, CODES, DIGITS, LinkedConv, SubSampling, as_printed, bitmaps, distances
-from jaxnn.models.locally_connected import spread
+from jaxnn.models.locally_connected import LocallyConnected, spread
 from jaxnn.models.pooling import mean_pool
 from jaxnn.types import InputError
 
@@ -157,7 +157,8 @@ def test_row_105_the_codes_lie_far_apart_and_each_is_nearest_to_itself():
 
 
 def test_row_102_the_table_is_that_of_the_slide():
-    assert C3_LINKS == tuple(tuple(j for j, mark in enumerate(row) if mark == "X") for row in TABLE.split())
+    drawn = tuple(tuple(j for j, mark in enumerate(row) if mark == "X") for row in TABLE.split())
+    assert drawn == C3_LINKS
 
 
 @pytest.fixture(scope="module", params=[losses.distance_of_label, losses.discriminative_distance], ids=lambda loss: loss.__name__)
@@ -243,10 +244,12 @@ def test_the_modern_net_takes_other_activations_poolings_sizes_and_colours():
     assert params["c5"]["kernel"].shape == (8 * 8 * 16, 120)
     assert params["output"]["kernel"].shape == (84, 3)
     init, apply = functional(LeNet5(activation=activations.linear, pool=mean_pool))
-    x = jnp.ones((1, 12, 12, 1))
+    x = jnp.asarray(pixels(2, 12, 12, 1)).at[1].set(0)
     variables = jax.jit(init)(jax.random.key(0), x)
-    double = [jax.jit(lambda x: apply(variables, x, train=False)[0])(factor * x) for factor in (1, 2)]
-    np.testing.assert_allclose(double[1], 2 * double[0], rtol=1e-5)
+    y = jax.jit(lambda x: apply(variables, x, train=False)[0])(jnp.concatenate([x, 2 * x]))
+    np.testing.assert_allclose(y[2], 2 * y[0], rtol=1e-5)  # all of it is linear, and its biases are 0
+    assert (y[1] == 0).all()
+    assert abs(y[0]).max() > 0.01
 
 
 def test_row_162_parameters_of_the_locally_connected_twin_are_the_connections_of_the_net():
@@ -267,16 +270,17 @@ def test_row_162_with_its_kernels_at_every_place_the_twin_is_the_net():
             "kernel": spread(layer["kernel"], positions),
             "bias": jnp.broadcast_to(layer["bias"], (*positions, layer["bias"].size)),
         }
-    y, local = jax.jit(lambda v, w, x: (apply(v, x, train=False)[0], apply_local(w, x, train=False)[0]))(
-        variables, {"params": everywhere}, x
-    )
-    np.testing.assert_allclose(local, y, rtol=1e-4, atol=1e-5)
-    shifted = {**everywhere, "c1": {**everywhere["c1"], "kernel": everywhere["c1"]["kernel"].at[0, 0].add(1.0)}}
-    assert not np.allclose(apply_local({"params": shifted}, x, train=False)[0], y, atol=1e-5)
+    y, _ = jax.jit(lambda v, x: apply(v, x, train=False))(variables, x)
+    local = jax.jit(lambda params, x: apply_local({"params": params}, x, train=False)[0])
+    np.testing.assert_allclose(local(everywhere, x), y, rtol=1e-4, atol=1e-5)
+    c1 = {**everywhere["c1"], "kernel": everywhere["c1"]["kernel"].at[0, 0].add(1.0)}
+    assert not np.allclose(local({**everywhere, "c1": c1}, x), y, atol=1e-5)
 
 
 def test_row_162_every_place_starts_with_a_kernel_of_its_own_as_large_as_a_convolutions():
-    kernels = jax.jit(functional(LocallyConnectedLeNet5()).init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))["params"]["c3"]["kernel"]
+    layer = LocallyConnected(16, 5, kernel_init=initializers.he_normal)
+    kernels = jax.jit(layer.init)(jax.random.key(0), jnp.zeros((1, 8, 7, 6)))["params"]["kernel"]
+    assert kernels.shape == (4, 3, 5, 5, 6, 16)
     assert kernels.std() == pytest.approx((2 / 150) ** 0.5, rel=0.01)
     assert not np.allclose(kernels[0, 0], kernels[0, 1])
 

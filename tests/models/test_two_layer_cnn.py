@@ -26,7 +26,7 @@ def test_row_88_row_89_its_logits_are_numpys():
     """y_j = f(Σ_i y_i * K_ij + w_j), window by window."""
     init, apply = functional(TwoLayerCNN(classes=3))
     x = np.random.default_rng(0).uniform(size=(2, 14, 13, 1)).astype(np.float32)
-    variables = jax.tree.map(lambda leaf: leaf + 0.05, init(jax.random.key(0), jnp.asarray(x)))
+    variables = jax.tree.map(lambda leaf: leaf + 0.05, jax.jit(init)(jax.random.key(0), jnp.asarray(x)))
     y = x.astype(float)
     for layer in (variables["params"]["hidden_1"], variables["params"]["hidden_2"]):
         kernel, bias = (np.asarray(layer[part], float) for part in ("kernel", "bias"))
