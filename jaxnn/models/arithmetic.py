@@ -68,6 +68,7 @@ class Window(NamedTuple):
 
     name: str
     size: int
+    """k; of a window whose pixels lie d apart, d(k - 1) + 1."""
     stride: int = 1
     padding: int | str = 0
     """Zeros on each side, or "SAME", with which ⌈n/s⌉ windows fit whatever n is, or "VALID", none."""
