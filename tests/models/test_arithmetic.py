@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
@@ -76,21 +76,22 @@ def side_by_side(size, stack):
     return behind
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(STACKS)
+@example([(5, 3, 0)] * 4)  # the one that asks for most: 161 pixels, 242 for two windows
 def test_row_80_an_image_goes_through_a_net_from_its_least_size_on(stack):
     layers = [Window(f"layer {number}", *layer) for number, layer in enumerate(stack)]
-    sizes = {size: side_by_side(size, stack) for size in range(1, 140)}
+    sizes = {size: side_by_side(size, stack) for size in range(1, 330)}
     least = min(size for size, behind in sizes.items() if behind[-1])
     assert arithmetic.least_size(layers) == least
     assert arithmetic.least_size(layers, 2) == min(size for size, behind in sizes.items() if len(behind) == len(stack) and behind[-1] >= 2)
     for size in (least, least + 1, least + 5):
-        assert arithmetic.sizes_through("net", layers, (1, size, 139, 3)) == [*zip(sizes[size], sizes[139], strict=True)]
+        assert arithmetic.sizes_through("net", layers, (1, size, 320, 3)) == [*zip(sizes[size], sizes[320], strict=True)]
     if least > 1:
         short = sizes[least - 1]
-        message = f"net: layer {len(short) - 1}, a window of .*the least image is {least} × {least}, got 139 × {least - 1}"
+        message = f"net: layer {len(short) - 1}, a window of .*the least image is {least} × {least}, got 320 × {least - 1}"
         with pytest.raises(InputError, match=message):
-            arithmetic.sizes_through("net", layers, (139, least - 1, 1))
+            arithmetic.sizes_through("net", layers, (320, least - 1, 1))
 
 
 def by_counting(below, kernel, maps_below, maps_above):
