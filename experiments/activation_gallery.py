@@ -80,7 +80,8 @@ def functions(config: Config) -> dict[str, Callable[[Array], Array]]:
         w, b = jnp.array(config.maxout_weights), jnp.array(config.maxout_biases)
         return maxout(z[:, None] * w[None] + b[None])[:, 0]
 
-    return {**ACTIVATIONS, "leaky_relu": lambda z: leaky_relu(z, config.leak), "maxout": two_pieces}
+    own = {name: f for name, f in ACTIVATIONS.items() if name != "scaled_tanh"}  # LeNet-5's, whose curve is that of tanh
+    return {**own, "leaky_relu": lambda z: leaky_relu(z, config.leak), "maxout": two_pieces}
 
 
 def kinks(config: Config) -> list[tuple[str, float]]:

@@ -29,6 +29,7 @@ from experiments.convolution_arithmetic_figures import draw_counts, draw_filters
 from experiments.photograph import SOURCE, photograph
 from experiments.unfinished import NOTHING, Keep
 from jaxnn.models.arithmetic import connections, full_weights, local_weights, output_size, shared_parameters, shared_weights
+from jaxnn.models.lenet import C3_LINKS
 from jaxnn.models.locally_connected import as_matrix, spread
 from jaxnn.record import Record, compare
 
@@ -64,17 +65,6 @@ LAPLACIAN = np.array([[1, 1, 1], [1, -8, 1], [1, 1, 1]], np.float32)
 
 WINDOWS = ((1, 0), (2, 0), (1, 1), (2, 1))
 """(stride, zeros on each side) of S0:214-253, there on 5×5 pixels under a 3×3 kernel."""
-
-C3_LINKS = (
-    (0, 4, 5, 6, 9, 10, 11, 12, 14, 15),
-    (0, 1, 5, 6, 7, 10, 11, 12, 13, 15),
-    (0, 1, 2, 6, 7, 8, 11, 13, 14, 15),
-    (1, 2, 3, 6, 7, 8, 9, 12, 14, 15),
-    (2, 3, 4, 7, 8, 9, 10, 12, 13, 15),
-    (3, 4, 5, 8, 9, 10, 11, 13, 14, 15),
-)
-"""The maps of LeNet-5's C3 that each map of S2 is joined to: Table I of LeCun et al. 1998, row 102."""
-
 
 Either = Array | np.ndarray
 

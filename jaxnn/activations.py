@@ -8,6 +8,7 @@
 | ramp              | min(max(z, 0), 1)                       | 4    | 非线性斜面                 |
 | sigmoid           | 1 / (1 + e^-z)                          | 5    | jax.nn.sigmoid; σ' ≤ 1/4   |
 | tanh              | (e^z - e^-z) / (e^z + e^-z)             | 6    | jnp.tanh                   |
+| scaled_tanh       | 1.7159 tanh(2z/3)                       | 99   | LeNet-5's; f(±1) = ±1      |
 | gaussian          | e^(-z²)                                 | 3    | the slide gives no formula |
 | relu              | max(0, z)                               | 7    | jax.nn.relu; f'(0) = 0     |
 | leaky_relu        | z if z ≥ 0, else a·z                    | 8    | jax.nn.leaky_relu; a = .01 |
@@ -51,6 +52,7 @@ __all__ = [
     "maxout",
     "ramp",
     "relu",
+    "scaled_tanh",
     "sigmoid",
     "slope",
     "softmax",
@@ -105,6 +107,18 @@ def gaussian(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.exp(-jnp.square(z))
 
 
+def scaled_tanh(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """f(z) = A tanh(Sz), A = 1.7159, S = 2/3: LeNet-5's squashing function; lecture rows 99-105.
+
+    f(±1) = ±1, so that targets of ±1 lie where the curve bends most and no unit must saturate to reach them.
+    LeCun et al. 1998, doi:10.1109/5.726791, eq. 6 and appendix A. The slide (S3:646) has a sigmoid there.
+
+    >>> scaled_tanh(jnp.array([-1.0, 0.0, 1.0])).round(4)
+    Array([-1.,  0.,  1.], dtype=float32)
+    """
+    return 1.7159 * jnp.tanh(2 / 3 * z)
+
+
 def maxout(z: Real[Array, "*batch N"], pieces: int = 2) -> Real[Array, "*batch K"]:
     """f(z)_k = max_i z_(k·pieces + i), so that maxout(Dense(pieces·K)(x)) is max_i(w_iᵀx + b_i) for each of K units.
 
@@ -129,6 +143,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "ramp": ramp,
     "sigmoid": sigmoid,
     "tanh": tanh,
+    "scaled_tanh": scaled_tanh,
     "gaussian": gaussian,
     "relu": relu,
     "leaky_relu": leaky_relu,

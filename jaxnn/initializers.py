@@ -7,13 +7,19 @@ jax.nn.initializers holds factories of the same names, `lecun_normal()`; here th
 Its three `*_normal` draw from a normal cut off at two standard deviations and widened back to the stated variance, so no weight
 exceeds 2.27 of them. LeCun asks for the variance alone, Glorot for the uniform form, He for an uncut normal.
 
->>> import jax
 >>> f"{fan_in_normal(jax.random.key(0), (784, 300)).std():.3f}"  # 1/√784 = .0357
 '0.036'
 """
 
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.nn import initializers as jax_initializers
 from jax.nn.initializers import Initializer, zeros
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxnn.types import unknown
 
@@ -21,6 +27,7 @@ __all__ = [
     "INITIALIZERS",
     "by_name",
     "fan_in_normal",
+    "fan_in_uniform",
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
@@ -30,6 +37,7 @@ __all__ = [
     "normal_std_0_2",
     "normal_variance_0_2",
     "standard_normal",
+    "uniform_of_fan_in",
     "zeros",
 ]
 
@@ -55,11 +63,34 @@ he_normal = jax_initializers.he_normal()
 he_uniform = jax_initializers.he_uniform()
 """W ~ U(-√(6/n_in), √(6/n_in)), variance 2/n_in. He et al. 2015, as he_normal."""
 
+
+def uniform_of_fan_in(fan_in: int | np.ndarray) -> Initializer:
+    """W ~ U(-2.4/F, 2.4/F), F the inputs of the unit: LeNet-5's start, for shapes that do not tell F, as a bias's.
+
+    `fan_in` may differ along the last axis. LeCun et al. 1998, doi:10.1109/5.726791, section III; lecture row 99.
+    """
+
+    def init(key: PRNGKeyArray, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Float[Array, "..."]:
+        bound = np.broadcast_to(2.4 / np.asarray(fan_in), shape)
+        return jax.random.uniform(key, shape, dtype, -1) * bound.astype(dtype)
+
+    return init
+
+
+def fan_in_uniform(key: PRNGKeyArray, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Float[Array, "..."]:
+    """W ~ U(-2.4/n_in, 2.4/n_in): `uniform_of_fan_in`, with n_in that of the shape.
+
+    The bound falls by n_in and not by its root: small at the start for wide layers.
+    """
+    return uniform_of_fan_in(math.prod(shape[:-1]))(key, shape, dtype)
+
+
 INITIALIZERS: dict[str, Initializer] = {
     "normal_std_0_2": normal_std_0_2,
     "normal_variance_0_2": normal_variance_0_2,
     "standard_normal": standard_normal,
     "fan_in_normal": fan_in_normal,
+    "fan_in_uniform": fan_in_uniform,
     "lecun_normal": lecun_normal,
     "lecun_uniform": lecun_uniform,
     "glorot_normal": glorot_normal,
@@ -73,7 +104,6 @@ INITIALIZERS: dict[str, Initializer] = {
 def by_name(name: str) -> Initializer:
     """The initializer of that name; an InputError names the nearest where there is none.
 
-    >>> import jax
     >>> by_name("zeros")(jax.random.key(0), (2,))
     Array([0., 0.], dtype=float32)
     """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxnn.initializers import INITIALIZERS, by_name, fan_in_normal, lecun_normal, normal_std_0_2, normal_variance_0_2
+from jaxnn.initializers import INITIALIZERS, by_name, fan_in_normal, lecun_normal, normal_std_0_2, normal_variance_0_2, uniform_of_fan_in
 from jaxnn.types import InputError
 
 N_IN, N_OUT = 200, 300
@@ -18,6 +18,7 @@ RECIPES = {
     "normal_variance_0_2": (NORMAL, 0.2**0.5),
     "standard_normal": (NORMAL, 1.0),
     "fan_in_normal": (NORMAL, N_IN**-0.5),
+    "fan_in_uniform": (UNIFORM, 2.4 / N_IN / 3**0.5),
     "lecun_normal": (TRUNCATED, N_IN**-0.5),
     "lecun_uniform": (UNIFORM, N_IN**-0.5),
     "glorot_normal": (TRUNCATED, (2 / (N_IN + N_OUT)) ** 0.5),
@@ -85,6 +86,13 @@ def test_row_69_nielsen_weights_are_not_cut_off_as_lecun_normal_is():
 def test_fan_in_of_a_convolution_counts_the_receptive_field():
     kernel = fan_in_normal(jax.random.key(0), (5, 5, 8, 64))
     assert kernel.std() == pytest.approx((5 * 5 * 8) ** -0.5, rel=0.02)
+
+
+def test_a_fan_in_that_the_shape_does_not_tell_may_differ_from_unit_to_unit():
+    fan_in = np.array([4, 75, 150])
+    biases = uniform_of_fan_in(fan_in)(jax.random.key(0), (500, 3))
+    np.testing.assert_allclose(jnp.abs(biases).max(0), 2.4 / fan_in, rtol=0.02)
+    np.testing.assert_allclose(biases.std(0), 2.4 / fan_in / 3**0.5, rtol=0.1)
 
 
 def test_by_name_names_the_nearest():

@@ -14,6 +14,8 @@ from jaxnn.losses import (
     absolute_error,
     accuracy,
     cross_entropy,
+    discriminative_distance,
+    distance_of_label,
     half_squared_error,
     mean_absolute_error,
     mean_squared_error,
@@ -169,6 +171,51 @@ def test_row_21_logits_in_the_thousands_overflow_nothing(logits, labels):
     np.testing.assert_allclose(sigmoid_cross_entropy(z, targets), bernoulli, rtol=1e-6, atol=1e-6)
     for loss in (softmax_cross_entropy, sigmoid_cross_entropy):
         assert np.isfinite(jax.grad(lambda z, loss=loss: loss(z, targets).sum())(z)).all()
+
+
+DISTANCES = np.array([[3.0, 84.0, 70.5, 120.0], [60.0, 4.5, 9.0, 300.0], [0.0, 2.0, 1.0, 0.5]])
+"""Far from the codes, near to one, and on one of them: (B, K)."""
+
+
+def test_row_99_the_distance_of_the_right_class_alone():
+    labels = np.array([1, 2, 0])
+    np.testing.assert_allclose(distance_of_label(*as_float32(DISTANCES), jnp.asarray(labels)), [84, 9, 0])
+    slope = jax.grad(lambda y: distance_of_label(y, jnp.asarray(labels)).sum())(*as_float32(DISTANCES))
+    np.testing.assert_array_equal(slope, np.eye(4)[labels])
+
+
+@pytest.mark.parametrize("j", [0.1, 5.0, 10.0, 500.0])
+def test_row_99_the_discriminative_distance_and_its_gradient_by_hand(j):
+    """y_t + log(e^-j + Σ e^-y_i), and 1 at the label less e^-y_k over that sum."""
+    labels = np.array([1, 2, 0])
+    total = np.exp(-j) + np.exp(-DISTANCES).sum(-1)
+    value = discriminative_distance(*as_float32(DISTANCES), jnp.asarray(labels), j)
+    np.testing.assert_allclose(value, DISTANCES[range(3), labels] + np.log(total), rtol=1e-5)
+    slope = jax.grad(lambda y: discriminative_distance(y, jnp.asarray(labels), j).sum())(*as_float32(DISTANCES))
+    np.testing.assert_allclose(slope, np.eye(4)[labels] - np.exp(-DISTANCES) / total[:, None], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        jax.vmap(lambda y, t: discriminative_distance(y, t, j))(*as_float32(DISTANCES), jnp.asarray(labels)), value, rtol=1e-6
+    )
+
+
+def test_row_99_a_wrong_class_beyond_j_is_left_alone_and_one_nearer_is_pushed_away():
+    slope = jax.grad(lambda y, j: discriminative_distance(y, jnp.array(0), j))
+    distances = jnp.array([20.0, 15.0, 60.0])
+    assert slope(distances, 5.0)[1] > -1e-4
+    assert slope(distances, 30.0)[1] < -0.9
+    np.testing.assert_allclose(
+        slope(distances, 1e9), jax.grad(softmax_cross_entropy_with_integer_labels)(-distances, jnp.array(0)) * -1, rtol=1e-5
+    )
+
+
+def test_distances_in_the_thousands_overflow_nothing_and_an_unknown_label_is_nan():
+    far = jnp.array([[4000.0, 5000.0]] * 4)
+    for loss, expected in ((distance_of_label, [4000, 5000]), (discriminative_distance, [3990, 4990])):
+        value, slope = jax.vmap(jax.value_and_grad(loss))(far, jnp.array([0, 1, 2, -1]))
+        np.testing.assert_allclose(value, [*expected, np.nan, np.nan])
+        assert np.isfinite(slope[:2]).all()
+        assert np.isnan(slope[2:]).any(-1).all()
+        assert jax.eval_shape(loss, jax.ShapeDtypeStruct((3, 4), jnp.bfloat16), jax.ShapeDtypeStruct((3,), jnp.uint8)).dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32, jnp.uint32])

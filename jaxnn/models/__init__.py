@@ -2,7 +2,22 @@
 
 from jaxnn.models import neuron, perceptron, rbf, som
 from jaxnn.models.functional import Functional, functional
+from jaxnn.models.lenet import LeNet5, LeNet5Original, LocallyConnectedLeNet5
 from jaxnn.models.mlp import MLP
 from jaxnn.models.text_cnn import TextCNN
+from jaxnn.models.two_layer_cnn import TwoLayerCNN
 
-__all__ = ["MLP", "Functional", "TextCNN", "functional", "neuron", "perceptron", "rbf", "som"]
+__all__ = [
+    "MLP",
+    "Functional",
+    "LeNet5",
+    "LeNet5Original",
+    "LocallyConnectedLeNet5",
+    "TextCNN",
+    "TwoLayerCNN",
+    "functional",
+    "neuron",
+    "perceptron",
+    "rbf",
+    "som",
+]

@@ -14,6 +14,7 @@ connections as in LeNet-5's third layer.
 
 from collections.abc import Sequence
 from math import prod
+from typing import NamedTuple
 
 from jaxnn.types import InputError
 
@@ -60,6 +61,78 @@ def padding_to_keep(kernel: int) -> int:
     if kernel < 1 or kernel % 2 == 0:
         raise InputError(f"the same zeros on both sides keep the size for odd kernels alone, got {kernel}")
     return (kernel - 1) // 2
+
+
+class Window(NamedTuple):
+    """A layer that looks at its maps through k×k windows: a convolution or a pooling."""
+
+    name: str
+    size: int
+    """k; of a window whose pixels lie d apart, d(k - 1) + 1."""
+    stride: int = 1
+    padding: int | str = 0
+    """Zeros on each side, or "SAME", with which ⌈n/s⌉ windows fit whatever n is, or "VALID", none."""
+
+
+def sizes_through(net: str, layers: Sequence[Window], shape: Sequence[int]) -> list[tuple[int, int]]:
+    """(H, W) of an image behind each of the layers; `shape` is the batch's (B, H, W, C), or one image's (H, W, C).
+
+    Raises `InputError` for an image that `net` cannot take, naming the layer at which it runs out and the least image.
+
+    >>> sizes_through("a net", [Window("c1", 5), Window("pool1", 2, 2)], (1, 32, 30, 3))
+    [(28, 26), (14, 13)]
+    """
+    if len(shape) not in (3, 4):
+        raise InputError(f"{net} takes images (B, H, W, C), got an array of shape {tuple(shape)}")
+    start = now = shape[-3], shape[-2]
+    behind = []
+    for layer in layers:
+        if min(now) < _least_below(layer, 1):
+            raise InputError(f"{net}: {_no_window(layer, now)}; the least image is {_by(*[least_size(layers)] * 2)}, got {_by(*start)}")
+        now = _windows(now[0], layer), _windows(now[1], layer)
+        behind.append(now)
+    return behind
+
+
+def least_size(layers: Sequence[Window], above: int = 1) -> int:
+    """The least number of pixels a side of which these layers leave `above`.
+
+    >>> least_size([Window("c1", 5), Window("pool1", 2, 2), Window("c3", 5), Window("pool3", 2, 2)])
+    16
+    """
+    for layer in reversed(layers):
+        above = _least_below(layer, above)
+    return above
+
+
+def _windows(size: int, layer: Window) -> int:
+    if layer.padding == "SAME":
+        return -(-size // layer.stride)
+    return output_size(size, layer.size, layer.stride, _zeros(layer))
+
+
+def _least_below(layer: Window, above: int) -> int:
+    """n with (n + 2p - k)/s + 1 = `above`; and at least one pixel."""
+    if layer.padding == "SAME":
+        return (above - 1) * layer.stride + 1
+    return max(1, (above - 1) * layer.stride + layer.size - 2 * _zeros(layer))
+
+
+def _zeros(layer: Window) -> int:
+    if isinstance(layer.padding, int):
+        return layer.padding
+    if layer.padding != "VALID":
+        raise InputError(f"{layer.name}: padding must be a number, 'SAME' or 'VALID', got {layer.padding!r}")
+    return 0
+
+
+def _no_window(layer: Window, now: tuple[int, int]) -> str:
+    zeros = f" with {layer.padding} zeros on each side" if layer.padding not in (0, "VALID", "SAME") else ""
+    return f"{layer.name}, a window of {layer.size}, does not fit into {_by(*now)} pixels{zeros}"
+
+
+def _by(height: int, width: int) -> str:
+    return f"{height} × {width}"
 
 
 def full_weights(below: Sequence[int], above: Sequence[int]) -> int:

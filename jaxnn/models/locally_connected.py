@@ -12,9 +12,13 @@ doi:10.1109/CVPR.2014.220.
 
 import math
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from jaxnn import initializers
 from jaxnn.models.arithmetic import output_size
 from jaxnn.types import InputError
 
@@ -70,6 +74,36 @@ def as_matrix(kernels: Float[Array, "P Q k k C O"], image: tuple[int, int], stri
     inputs = math.prod(image) * kernels.shape[4]
     each = jnp.eye(inputs).reshape(inputs, *image, -1)  # what the layer makes of every pixel alone is a column of M
     return unshared(each, kernels, stride).reshape(inputs, -1).T
+
+
+class LocallyConnected(nn.Module):
+    """y_pq = b_pq + Σ_abc x_{ps+a, qs+b, c} w_{pq,abc}: a layer that shares neither weights nor biases; lecture rows 86 and 162.
+
+    `kernel` (P, Q, k, k, C, O) starts at each position as a convolution's (k, k, C, O) would, `bias` is (P, Q, O): (k²C + 1)·O·P·Q
+    parameters, as many as a convolution of that size has connections. `padding` zeros on each side. The fields are those of
+    `jaxnn.models.conv.Conv`, in whose place it may stand.
+    """
+
+    features: int
+    window: int
+    stride: int = 1
+    padding: int = 0
+    kernel_init: Initializer = initializers.lecun_normal
+    bias_init: Initializer = initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B P Q O"]:
+        around = (self.padding, self.padding)
+        x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
+        positions = [output_size(size, self.window, self.stride) for size in x.shape[1:3]]
+        of_one = (self.window, self.window, x.shape[-1], self.features)
+
+        def at_every_position(key: PRNGKeyArray) -> Float[Array, "P Q k k C O"]:
+            kernels = jax.vmap(lambda key: self.kernel_init(key, of_one))(jax.random.split(key, math.prod(positions)))
+            return kernels.reshape(*positions, *of_one)
+
+        kernels = self.param("kernel", at_every_position)
+        return unshared(x, kernels, self.stride) + self.param("bias", self.bias_init, (*positions, self.features))[None]
 
 
 def _check_maps(x: Array, maps: int) -> None:

@@ -10,7 +10,6 @@ from scipy import signal
 from experiments import convolution_arithmetic
 from experiments.convolution_arithmetic import (
     BINARY_IMAGE,
-    C3_LINKS,
     FILTERS,
     IMAGE,
     LAPLACIAN,
@@ -26,6 +25,7 @@ from experiments.convolution_arithmetic import (
 )
 from experiments.photograph import photograph
 from jaxnn.models import arithmetic
+from jaxnn.models.lenet import C3_LINKS
 from jaxnn.types import InputError
 
 VALID = """

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
 from jaxnn.models import arithmetic
+from jaxnn.models.arithmetic import Window
 from jaxnn.types import InputError
 
 SIZES = st.integers(1, 30)
@@ -58,6 +59,41 @@ def test_sizes_are_those_of_jax():
         assert shape[-1] == arithmetic.output_size(*case)
 
 
+STACKS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3), st.sampled_from([0, 0, 1, 2, "SAME", "VALID"])), min_size=1, max_size=4)
+
+
+def side_by_side(size, stack):
+    """The windows of each layer counted one by one, up to the first layer without any."""
+    behind = []
+    for kernel, stride, padding in stack:
+        if padding == "SAME":
+            size = len(range(0, size, stride))  # a window for every s-th pixel
+        else:
+            size = len(windows_by_counting(size, kernel, stride, 0 if padding == "VALID" else padding))
+        behind.append(size)
+        if not size:
+            break
+    return behind
+
+
+@settings(max_examples=80, deadline=None)
+@given(STACKS)
+@example([(5, 3, 0)] * 4)  # the one that asks for most: 161 pixels, 242 for two windows
+def test_row_80_an_image_goes_through_a_net_from_its_least_size_on(stack):
+    layers = [Window(f"layer {number}", *layer) for number, layer in enumerate(stack)]
+    sizes = {size: side_by_side(size, stack) for size in range(1, 330)}
+    least = min(size for size, behind in sizes.items() if behind[-1])
+    assert arithmetic.least_size(layers) == least
+    assert arithmetic.least_size(layers, 2) == min(size for size, behind in sizes.items() if len(behind) == len(stack) and behind[-1] >= 2)
+    for size in (least, least + 1, least + 5):
+        assert arithmetic.sizes_through("net", layers, (1, size, 320, 3)) == [*zip(sizes[size], sizes[320], strict=True)]
+    if least > 1:
+        short = sizes[least - 1]
+        message = f"net: layer {len(short) - 1}, a window of .*the least image is {least} × {least}, got 320 × {least - 1}"
+        with pytest.raises(InputError, match=message):
+            arithmetic.sizes_through("net", layers, (320, least - 1, 1))
+
+
 def by_counting(below, kernel, maps_below, maps_above):
     """Every line of a local layer on a square image, one by one: (unit, weight of a shared kernel)."""
     above = range(below - kernel + 1)
@@ -84,6 +120,12 @@ def test_weights_are_the_lines_counted_one_by_one(below, kernel, maps_below, map
         (lambda: arithmetic.output_size(3, 3, 0), "stride must be at least 1, got 0"),
         (lambda: arithmetic.output_size(3, 0), "kernel must be at least 1, got 0"),
         (lambda: arithmetic.output_size(0, 1), "size must be at least 1, got 0"),
+        (lambda: arithmetic.sizes_through("net", [], (28, 28)), r"net takes images \(B, H, W, C\), got an array of shape \(28, 28\)"),
+        (
+            lambda: arithmetic.sizes_through("net", [Window("c1", 7, padding=1)], (1, 4, 6, 3)),
+            "net: c1, a window of 7, does not fit into 4 × 6 pixels with 1 zeros on each side; the least image is 5 × 5, got 4 × 6",
+        ),
+        (lambda: arithmetic.least_size([Window("c1", 3, padding="same")]), "c1: padding must be a number, 'SAME' or 'VALID', got 'same'"),
         (lambda: arithmetic.padding_to_keep(4), "for odd kernels alone, got 4"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from jaxnn.models.arithmetic import local_weights, shared_weights
-from jaxnn.models.locally_connected import as_matrix, shared, spread, unshared, windows
+from jaxnn.models.locally_connected import LocallyConnected, as_matrix, shared, spread, unshared, windows
 from jaxnn.types import InputError
 
 
@@ -57,6 +57,16 @@ def test_row_162_weights_of_its_5x5_windows_on_200x200():
     kernels = jax.eval_shape(lambda kernel: spread(kernel, (196, 196)), jnp.zeros((5, 5, 1, 1)))
     assert kernels.size == 960_400
     assert jax.eval_shape(unshared, jnp.zeros((200, 200, 1)), kernels).shape == (196, 196, 1)
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 1)])
+def test_row_162_the_layer_with_weights_and_biases_of_its_own_everywhere(stride, padding):
+    x, layer = normal(2, 6, 5, 3), LocallyConnected(4, 3, stride=stride, padding=padding)
+    padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    positions = [(n - 3) // stride + 1 for n in padded.shape[1:3]]
+    params = {"kernel": normal(*positions, 3, 3, 3, 4), "bias": normal(*positions, 4)}
+    expected = np.array([by_hand(image, params["kernel"], stride) for image in padded]) + params["bias"]
+    np.testing.assert_allclose(jax.jit(layer.apply)({"params": params}, x), expected, rtol=1e-4, atol=1e-4)
 
 
 def toeplitz(kernel, size):

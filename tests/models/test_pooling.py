@@ -83,6 +83,28 @@ def test_row_92_an_entry_that_wins_in_two_windows_gets_both_errors():
     np.testing.assert_array_equal(gradient(overlapping, np.array([[0, 9, 1], [0, 2, 3]]), jnp.array([[10.0, 1.0]])), [[0, 11, 0], [0] * 3])
 
 
+def backward_by_hand(x, deltas, window, stride, padding, share):
+    """The δ of every window given to its entries, window by window; `share` says how much each entry gets."""
+    errors = np.zeros(x.shape)
+    for (p, q), delta in np.ndenumerate(deltas):
+        rows, columns = (slice(max(n * stride - padding, 0), n * stride - padding + window) for n in (p, q))
+        errors[rows, columns] += delta * share(x[rows, columns])
+    return errors
+
+
+@pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 2, 0), (3, 1, 0), (3, 2, 1), (2, 3, 0)])
+def test_row_92_errors_of_overlapping_windows_add_up_whatever_the_stride_and_padding(window, stride, padding):
+    """Also where entries tie, where windows leave gaps, and where padding makes a window of the mean smaller."""
+    x = np.random.default_rng(3).integers(0, 5, (8, 7)).astype(np.float32)
+    first_of_the_largest = lambda part: (np.arange(part.size) == part.argmax()).reshape(part.shape)  # noqa: E731
+    shares = {max_pool: first_of_the_largest, mean_pool: lambda part: 1 / part.size}
+    for pool, share in shares.items():
+        here = lambda x, pool=pool: pool(x, window, stride=stride, padding=padding)  # noqa: E731
+        deltas = np.random.default_rng(4).normal(size=here(one_map(x)).shape[:2])
+        expected = backward_by_hand(x, deltas, window, stride, padding, share)
+        np.testing.assert_allclose(gradient(here, x, jnp.asarray(deltas, jnp.float32)), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("pool", KINDS, ids=lambda pool: pool.__name__)
 def test_a_map_of_zeros_gives_zeros_with_finite_gradients(pool):
     value, slope = jax.jit(jax.value_and_grad(lambda x: pool(x).sum()))(jnp.zeros((4, 4, 1)))
