@@ -73,7 +73,7 @@ class Conv(nn.Module):
 
 def conv(
     x: Float[Array, "*batch H W C"],
-    kernel: Float[Array, "k l D O"],
+    kernel: Float[Array, "k w D O"],
     *,
     stride: int = 1,
     padding: Padding = "VALID",
@@ -118,17 +118,17 @@ def tiles_pay(kernel: Sequence[int]) -> bool:
 
 
 def plain(
-    x: Float[Array, "B H W C"], kernel: Float[Array, "k l D O"], stride: int, zeros: Zeros, dilation: int, groups: int
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k w D O"], stride: int, zeros: Zeros, dilation: int, groups: int
 ) -> Float[Array, "B P Q O"]:
     """`lax.conv_general_dilated` with all its own derivatives."""
     return _lax(x, kernel, ("NHWC", "HWIO", "NHWC"), stride, zeros, dilation, groups)
 
 
-def tiled(x: Float[Array, "B H W C"], kernel: Float[Array, "k l C O"], zeros: Zeros) -> Float[Array, "B P Q O"]:
+def tiled(x: Float[Array, "B H W C"], kernel: Float[Array, "k w C O"], zeros: Zeros) -> Float[Array, "B P Q O"]:
     """Two by two outputs at a time, as one matrix product; stride 1."""
-    (k, l, maps, features), (batch, *size, _) = kernel.shape, x.shape
-    rows, columns = (n + sum(z) - w + 1 for n, z, w in zip(size, zeros, (k, l), strict=True))
-    tiles, seen = (-(-rows // 2), -(-columns // 2)), (-(-(k + 1) // 2), -(-(l + 1) // 2))
+    (*window, maps, features), (batch, *size, _) = kernel.shape, x.shape
+    rows, columns = (n + sum(z) - w + 1 for n, z, w in zip(size, zeros, window, strict=True))
+    tiles, seen = (-(-rows // 2), -(-columns // 2)), [-(-(w + 1) // 2) for w in window]
     short = [2 * (t + s - 1) - n - sum(z) for t, s, n, z in zip(tiles, seen, size, zeros, strict=True)]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((z[0], z[1] + more, 0) for z, more in zip(zeros, short, strict=True)), (0, 0, 0)])
     blocks = x.reshape(batch, x.shape[1] // 2, 2, x.shape[2] // 2, 2, maps).swapaxes(2, 3)
@@ -139,10 +139,10 @@ def tiled(x: Float[Array, "B H W C"], kernel: Float[Array, "k l C O"], zeros: Ze
     return y[:, :rows, :columns]
 
 
-def _in_four_places(kernel: Float[Array, "k l C O"], seen: Sequence[int]) -> Float[Array, "F 4*O"]:
+def _in_four_places(kernel: Float[Array, "k w C O"], seen: Sequence[int]) -> Float[Array, "F 4*O"]:
     """The kernel at the four outputs of a tile, zeros elsewhere in what the tile sees: a row a pixel and map, in `tiled`'s order."""
-    k, l, maps, features = kernel.shape
-    more = 2 * seen[0] - k, 2 * seen[1] - l
+    *window, maps, features = kernel.shape
+    more = [2 * s - w for s, w in zip(seen, window, strict=True)]
     places = [jnp.pad(kernel, ((a, more[0] - a), (b, more[1] - b), (0, 0), (0, 0))) for a in (0, 1) for b in (0, 1)]
     rows = jnp.stack(places, -2).reshape(seen[0], 2, seen[1], 2, maps, 4 * features)
     return rows.swapaxes(1, 2).reshape(-1, 4 * features)
@@ -150,7 +150,7 @@ def _in_four_places(kernel: Float[Array, "k l C O"], seen: Sequence[int]) -> Flo
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4, 5))
 def direct(
-    x: Float[Array, "B H W C"], kernel: Float[Array, "k l D O"], stride: int, zeros: Zeros, dilation: int, groups: int
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k w D O"], stride: int, zeros: Zeros, dilation: int, groups: int
 ) -> Float[Array, "B P Q O"]:
     """`plain`, whose gradients are convolutions of the same layout."""
     return plain(x, kernel, stride, zeros, dilation, groups)

@@ -67,7 +67,7 @@ def drawn(case, size, batch=2):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_rows_78_and_89_the_convolution_is_numpys(case, size):
     x, kernel = drawn(case, size)
-    k, stride, padding, dilation, groups, *_ = case
+    _, stride, padding, dilation, groups, *_ = case
     y = jax.jit(partial(conv, stride=stride, padding=padding, dilation=dilation, groups=groups))(x, kernel)
     np.testing.assert_allclose(y, by_hand(np.asarray(x), np.asarray(kernel), stride, padding, dilation, groups), atol=2e-5)
 
@@ -119,10 +119,10 @@ def test_derivatives_forwards_and_of_derivatives_are_those_of_the_plain_convolut
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_any_shape_that_fits(data):
-    k, l = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
-    size = data.draw(st.integers(max(k - 2, 1), 9)), data.draw(st.integers(max(l - 2, 1), 9))
+    k, w = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
+    size = data.draw(st.integers(max(k - 2, 1), 9)), data.draw(st.integers(max(w - 2, 1), 9))
     x = jnp.asarray(np.random.default_rng(k).normal(size=(2, *size, data.draw(st.integers(1, 9)))), jnp.float32)
-    kernel = jnp.asarray(np.random.default_rng(l).normal(size=(k, l, x.shape[-1], 3)), jnp.float32)
+    kernel = jnp.asarray(np.random.default_rng(w).normal(size=(k, w, x.shape[-1], 3)), jnp.float32)
     y = conv(x, kernel, padding=1)
     expected = lax.conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     np.testing.assert_allclose(y, expected, atol=3e-5)
@@ -180,7 +180,7 @@ def test_an_image_that_is_too_small_names_the_layer():
 
 def test_maps_that_do_not_fit_are_named():
     x = jnp.zeros((1, 8, 8, 4))
-    with pytest.raises(InputError, match="the kernel is for 3 maps, the input .* has 4"):
+    with pytest.raises(InputError, match=r"the kernel is for 3 maps, the input .* has 4"):
         conv(x, jnp.zeros((3, 3, 3, 2)))
     with pytest.raises(InputError, match="3 groups do not divide 4 maps below and 6 above"):
         conv(x, jnp.zeros((3, 3, 1, 6)), groups=3)
