@@ -18,15 +18,12 @@ With `--data mnist --epochs 2 --seeds 1` 8.5, 3.0 and 2.8 %.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import command, figures
+from experiments import command, figures, mistakes
 from experiments.unfinished import NOTHING, Keep
 from jaxnn import activations, initializers, losses
 from jaxnn.learners import supervised
@@ -117,7 +114,8 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
         history |= {f"test_error/{key(net)}": 100 * (1 - measured.evaluation["accuracy"]), f"loss/{key(net)}": measured.train["loss"]}
         history |= {f"diverged_at/{key(net)}": measured.diverged_at}
     first = jax.tree.map(lambda x: x[0], state)
-    history |= mistakes(Trained(make_learner(config.hidden, config.learning_rate), first), test.arrays)
+    trained = Trained(make_learner(config.hidden, config.learning_rate), first)
+    history |= mistakes.found(mistakes.logits(trained, test.arrays["image"]), test.arrays, SHOWN)
     axes = {name: AXES[name.split("/")[0]] for name in history}
     comparisons = list(compare_all(config, history, train.source.name if config.images is None else ""))
     about = {"data": train.source, "test_data": test.source, "seconds": command.seconds(times)}
@@ -128,29 +126,8 @@ AXES = {
     "test_error": ("seed", "epoch"),
     "loss": ("seed", "step"),
     "diverged_at": ("seed",),
-    "confusion": ("label", "predicted"),
-    "predicted": ("image",),
-    "mistaken_image": ("mistake", "row", "column"),
-    "mistaken": ("mistake", "label_predicted"),
-    "confidence": ("mistake",),
+    **mistakes.AXES,
 }
-
-
-def mistakes(trained: Trained, test: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the net says of the test images: all its answers, how often it takes which class for which, its most confident mistakes."""
-    probabilities = np.asarray(jax.nn.softmax(trained.predict({"image": jnp.asarray(test["image"])})))
-    label, predicted, confidence = test["label"], probabilities.argmax(-1), probabilities.max(-1)
-    confusion = np.zeros((10, 10), int)
-    np.add.at(confusion, (label, predicted), 1)
-    wrong = np.flatnonzero(predicted != label)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
-    return {
-        "confusion": confusion,
-        "predicted": predicted,
-        "mistaken_image": test["image"][worst][..., 0],
-        "mistaken": np.stack([label[worst], predicted[worst]], -1),
-        "confidence": confidence[worst],
-    }
 
 
 def compare_all(config: Config, history: Mapping[str, np.ndarray], data: str) -> Iterator[Comparison]:
@@ -164,7 +141,13 @@ def compare_all(config: Config, history: Mapping[str, np.ndarray], data: str) ->
 
 def plot(record: Record) -> Mapping[str, Figure]:
     """The error by the epoch, the confusion matrix, and the mistakes themselves."""
-    return {"test_error": draw_error(record), "confusion": draw_confusion(record), "mistakes": draw_mistakes(record)}
+    labels, net = names(record), title(tuple(record.config["hidden"]))
+    counts = record.history["confusion"]
+    return {
+        "test_error": draw_error(record),
+        "confusion": mistakes.draw_confusion(counts, labels, f"{net}, seed 0: {mistakes.wrong_of(counts)}"),
+        "mistakes": mistakes.draw_mistakes(record.history, labels, f"Most confident mistakes of {net}: what it is → what it says"),
+    }
 
 
 def draw_error(record: Record) -> Figure:
@@ -186,51 +169,6 @@ def draw_error(record: Record) -> Figure:
 
 def names(record: Record) -> tuple[str, ...]:
     return CLASSES.get(record.meta["data"]["name"], tuple("0123456789"))
-
-
-def draw_confusion(record: Record) -> Figure:
-    """Shares of each class's images; the diagonal is left out of the colours, as it would take them all."""
-    counts = record.history["confusion"]
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    wrong = np.where(np.eye(10, dtype=bool), 0, shares)
-    heading = f"{title(tuple(record.config['hidden']))}, seed 0: {wrong_of(counts)}"
-    figure, axes = figures.panels(1, 1, heading, size=(6.4, 5.6))
-    ax, labels = axes[0, 0], names(record)
-    picture = ax.imshow(100 * wrong, cmap="Reds", vmin=0)
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            dark = wrong[row, column] > 0.6 * max(wrong.max(), 1e-9)
-            colour = "0.55" if row == column else "white" if dark else "black"
-            ax.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)
-    rotation = 45 if max(map(len, labels)) > 1 else 0
-    ax.set(xlabel="what the net says", ylabel="what it is")
-    ax.set_xticks(range(10), labels, rotation=rotation, ha="right" if rotation else "center")
-    ax.set_yticks(range(10), labels)
-    ax.grid(False)
-    figure.colorbar(picture, ax=ax, label="share of the class taken for another, %", shrink=0.8)
-    return figure
-
-
-def wrong_of(counts: np.ndarray) -> str:
-    return f"{counts.sum() - np.trace(counts):,} of {counts.sum():,} test images wrong"
-
-
-def draw_mistakes(record: Record) -> Figure:
-    columns = 8
-    images, pairs, confidence = (record.history[name] for name in ("mistaken_image", "mistaken", "confidence"))
-    rows = max(1, -(-len(images) // columns))
-    heading = f"Most confident mistakes of {title(tuple(record.config['hidden']))}: what it is → what it says"
-    figure, axes = figures.panels(rows, columns, heading, size=(1.25, 1.45))
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, image, pair, probability in zip(axes.flat, images, pairs, confidence, strict=False):
-        _draw_mistake(ax, image, [names(record)[label] for label in pair], probability)
-    return figure
-
-
-def _draw_mistake(ax: Axes, image: np.ndarray, pair: list[Any], probability: float) -> None:
-    ax.imshow(image, cmap="gray_r", vmin=0, vmax=255)
-    ax.set_title(f"{pair[0]} → {pair[1]}\n{probability:.1%}", fontsize=8 if len(pair[0]) == 1 else 6)
 
 
 if __name__ == "__main__":

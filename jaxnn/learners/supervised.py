@@ -35,6 +35,26 @@ def no_measure(gradients: PyTree) -> Metrics:
     return {}
 
 
+def computed_in(dtype: jnp.dtype | None, apply: Callable) -> Callable:
+    """`apply` with parameters and inputs cast to `dtype`, whose outputs and variables come back in float32 and in their own dtypes.
+
+    The parameters that the optimizer keeps, and their gradients, stay float32: mixed precision, Micikevicius et al. 2018,
+    arXiv:1710.03740. bfloat16 has float32's range and needs no scaling of the loss. None changes nothing.
+    """
+    if dtype is None:
+        return apply
+
+    def lower(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+    def applied(variables: Mapping[str, Any], x: Array, **how: Any) -> tuple[Array, Mapping[str, Any]]:
+        outputs, after = apply({**variables, "params": lower(variables["params"])}, lower(x), **how)
+        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), {**after, "params": variables["params"]}, dict(variables))
+        return outputs.astype(jnp.float32), kept
+
+    return applied
+
+
 def supervised(
     init: Callable,
     apply: Callable,
@@ -45,6 +65,8 @@ def supervised(
     metrics: Mapping[str, Callable[[Array, Array], Array]] | None = None,
     measure: Callable[[PyTree], Metrics] = no_measure,
     penalty: Callable[[PyTree], Array] | None = None,
+    augment: Callable[[PRNGKeyArray, Array], Array] | None = None,
+    compute_dtype: Any = None,
 ) -> Learner:
     """w ← w − optimizer(∇_w [mean_B loss(apply(w, x), y) + penalty(w)]): lecture rows 38, 40, 45 and 167.
 
@@ -54,13 +76,15 @@ def supervised(
     `evaluate` the values themselves; `predict` gives the outputs. What `measure(∂ mean loss/∂params)` returns joins the metrics of a step.
     `penalty(params)`, of `jaxnn.penalties` say, is added to what is minimised, and so to the gradient that `measure` sees; the
     metric `loss` stays the mean loss of the examples, `penalty` stands beside it.
+    `augment(key, x)`, `jaxnn.distortions.distorted` say, draws x anew in every step, and never in `evaluate` and `predict`.
+    `compute_dtype=jnp.bfloat16` computes the net in it, with parameters, loss and updates in float32 (`computed_in`).
     Optimizers that ask for them get `value`, `grad` and `value_fn` (L-BFGS's line search); one that averages its iterates is
     evaluated at the average (`jaxnn.optimizers.evaluation_point`).
     """
     for name in ("loss", "penalty"):
         if name in (metrics or {}):
             raise InputError(f"metrics already has a {name!r}, that of the learner; give yours another name")
-    optimizer = optax.with_extra_args_support(optimizer)
+    optimizer, apply = optax.with_extra_args_support(optimizer), computed_in(compute_dtype, apply)
     per_example = {"loss": loss, **(metrics or {})}
 
     def initialise(key: PRNGKeyArray, batch: Batch) -> Supervised:
@@ -70,6 +94,9 @@ def supervised(
 
     def step(key: PRNGKeyArray, state: Supervised, batch: Batch) -> tuple[Supervised, Metrics]:
         x, y = preprocess(batch)
+        if augment is not None:
+            key, augment_key = jax.random.split(key)
+            x = augment(augment_key, x)
         params = state.variables["params"]
 
         def objective(params: PyTree) -> tuple[Array, tuple]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from experiments import command, mlp_digits
-from experiments.mlp_digits import Config, compare_all, key, make_learner, mistakes, nets, title
+from experiments.mlp_digits import SHOWN, Config, compare_all, key, make_learner, nets, title
 from jaxnn import data
-from jaxnn.types import InputError, Trained
+from jaxnn.types import InputError
 
 SMALL = "--data mnist_5k --images 60 --epochs 3 --batch-size 20 --hidden 8 6 --seeds 2"
 
@@ -52,9 +52,8 @@ def test_the_mistakes_shown_are_the_most_confident(test_images):
     """A net that answers with the pixel of the class: the second image is right, the third more confident than the first."""
     logits = np.zeros((3, 10))
     logits[[0, 1, 2], [4, 7, 1]] = [2.0, 9.0, 3.0]
-    trained = Trained(make_learner((), 1e-3)._replace(predict=lambda state, batch: logits), None)
     few = {"image": test_images["image"][:3], "label": np.array([9, 7, 2])}
-    found = mistakes(trained, few)
+    found = mistakes.found(logits, few, SHOWN)
     np.testing.assert_array_equal(found["mistaken"], [[2, 1], [9, 4]])
     np.testing.assert_allclose(found["confidence"], [np.exp(3) / (np.exp(3) + 9), np.exp(2) / (np.exp(2) + 9)], rtol=1e-5)
     np.testing.assert_array_equal(found["mistaken_image"][0], few["image"][2, :, :, 0])
