@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxnn.optimizers import evaluation_point
@@ -35,7 +36,7 @@ def no_measure(gradients: PyTree) -> Metrics:
     return {}
 
 
-def computed_in(dtype: jnp.dtype | None, apply: Callable) -> Callable:
+def computed_in(dtype: DTypeLike | None, apply: Callable) -> Callable:
     """`apply` with parameters and inputs cast to `dtype`, whose outputs and variables come back in float32 and in their own dtypes.
 
     The parameters that the optimizer keeps, and their gradients, stay float32: mixed precision, Micikevicius et al. 2018,
@@ -66,7 +67,7 @@ def supervised(
     measure: Callable[[PyTree], Metrics] = no_measure,
     penalty: Callable[[PyTree], Array] | None = None,
     augment: Callable[[PRNGKeyArray, Array], Array] | None = None,
-    compute_dtype: Any = None,
+    compute_dtype: DTypeLike | None = None,
 ) -> Learner:
     """w ← w − optimizer(∇_w [mean_B loss(apply(w, x), y) + penalty(w)]): lecture rows 38, 40, 45 and 167.
 

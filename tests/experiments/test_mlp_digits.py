@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import command, mlp_digits
+from experiments import command, mistakes, mlp_digits
 from experiments.mlp_digits import SHOWN, Config, compare_all, key, make_learner, nets, title
 from jaxnn import data
 from jaxnn.types import InputError

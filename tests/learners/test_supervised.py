@@ -143,3 +143,60 @@ def test_a_penalty_joins_the_gradient_and_stands_beside_the_loss(line):
 def test_a_metric_named_as_the_learner_s_is_refused(name):
     with pytest.raises(InputError, match=f"metrics already has a '{name}'"):
         supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), metrics={name: losses.absolute_error})
+
+
+def test_augment_draws_anew_in_every_step_and_rests_in_evaluation(line):
+    seen = lambda key, x: x + jax.random.normal(key, x.shape)  # noqa: E731
+    learner = supervised(
+        *functional(Linear()), losses.half_squared_error, optax.sgd(0.0), preprocess=regression, augment=seen, metrics={"mean": first}
+    )
+    state = learner.init(jax.random.key(0), line)
+    state = jax.tree.map(jnp.ones_like, state)
+    answers = [float(learner.step(jax.random.key(seed), state, line)[1]["mean"]) for seed in (1, 1, 2)]
+    assert answers[0] == answers[1] != answers[2]
+    noise = jax.random.normal(jax.random.split(jax.random.key(1))[1], line["x"].shape)
+    np.testing.assert_allclose(answers[0], (line["x"] + noise).sum(-1).mean(), rtol=1e-5)
+    np.testing.assert_allclose(learner.evaluate(jax.random.key(1), state, line)["mean"], line["x"].sum(-1), rtol=1e-6)
+    np.testing.assert_allclose(learner.predict(state, line)[:, 0], line["x"].sum(-1), rtol=1e-6)
+
+
+def first(outputs, targets):
+    return outputs[..., 0]
+
+
+def test_in_bfloat16_the_net_is_computed_and_float32_is_kept(line):
+    """What a product of bfloat16 rounds to, by hand; the update itself is not rounded to it."""
+    learner = supervised(
+        *functional(Linear()),
+        losses.half_squared_error,
+        optax.sgd(1e-4),
+        preprocess=regression,
+        compute_dtype=jnp.bfloat16,
+        metrics={"mean": first},
+    )
+    state = learner.init(jax.random.key(0), line)
+    w = jnp.array([[1.0 + 2**-12], [0.5]])  # the first has more digits than a bfloat16
+    state = state._replace(variables={"params": {"output": {"kernel": w}}})
+    after, metrics = jax.jit(learner.step)(jax.random.key(1), state, line)
+    rounded = np.asarray(w, jnp.bfloat16).astype(np.float32)
+    outputs = np.asarray(line["x"]) @ rounded  # small whole numbers times these are exact
+    np.testing.assert_allclose(metrics["mean"], outputs.mean(), rtol=1e-6)
+    gradient = np.asarray(line["x"]).T @ (outputs - np.asarray(line["y"])) / 3
+    moved = after.variables["params"]["output"]["kernel"]
+    assert moved.dtype == metrics["loss"].dtype == jnp.float32
+    np.testing.assert_allclose(moved - w, -1e-4 * gradient, rtol=2e-2)
+    assert not np.array_equal(moved, w)
+    assert learner.predict(state, line).dtype == jnp.float32
+
+
+def test_batch_norm_keeps_float32_averages_in_bfloat16():
+    x = jax.random.normal(jax.random.key(0), (8, 3))
+    batch = {"x": x, "y": jnp.zeros((8, 2))}
+    learner = supervised(
+        *functional(Normalised()), losses.half_squared_error, optax.sgd(0.1), preprocess=regression, compute_dtype=jnp.bfloat16
+    )
+    state = learner.init(jax.random.key(0), batch)
+    after, _ = jax.jit(learner.step)(jax.random.key(1), state, batch)
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+    mean = after.variables["batch_stats"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(mean, 0.1 * x.mean(0), atol=2e-3)

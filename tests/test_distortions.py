@@ -1,0 +1,108 @@
+"""Distorted images against SciPy's affine map, against closed forms, and in what they leave alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.distortions import RANGES, Ranges, distorted, moved
+from jaxnn.types import InputError
+
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+STILL = Ranges(0.0, 0.0, 0.0, 0.0)
+
+
+def photographs(batch=3, height=12, width=10, maps=2):
+    """Smooth, with nothing at the border, where SciPy's rules for what lies outside are not ours."""
+    x = np.zeros((batch, height, width, maps), np.float32)
+    x[:, 3:-3, 3:-3] = np.random.default_rng(0).random((batch, height - 6, width - 6, maps))
+    return jnp.asarray(x)
+
+
+def amounts(batch=3, **given):
+    names = {"right": 0.0, "up": 0.0, "tall": 1.0, "wide": 1.0, "shear": 0.0}
+    return {name: jnp.full(batch, given.get(name, value), jnp.float32) for name, value in names.items()}
+
+
+def test_no_amount_is_no_change():
+    x = photographs()
+    np.testing.assert_allclose(moved(x, **amounts()), x, atol=1e-6)
+    np.testing.assert_allclose(distorted(jax.random.key(0), x, STILL), x, atol=1e-6)
+
+
+def test_whole_pixels_to_the_right_and_up_are_a_roll():
+    x = photographs()
+    np.testing.assert_allclose(moved(x, **amounts(right=2.0, up=1.0)), np.roll(x, (-1, 2), (1, 2)), atol=1e-6)
+
+
+def test_half_a_pixel_is_the_mean_of_neighbours():
+    x = photographs()
+    np.testing.assert_allclose(moved(x, **amounts(right=0.5)), (x + np.roll(x, 1, 2)) / 2, atol=1e-6)
+    np.testing.assert_allclose(moved(x, **amounts(up=0.5)), (x + np.roll(x, -1, 1)) / 2, atol=1e-6)
+
+
+def test_a_shear_moves_each_row_by_its_height():
+    x = jnp.zeros((1, 5, 9, 1)).at[:, :, 4].set(1.0)
+    sheared = moved(x, **amounts(1, shear=1.0))[0, ..., 0]
+    np.testing.assert_allclose(sheared, np.eye(9, dtype=np.float32)[[2, 3, 4, 5, 6]], atol=1e-6)  # the lower, the further right
+
+
+def test_factors_stretch_about_the_centre():
+    line = jnp.asarray(np.arange(-3, 4, dtype=np.float32))
+    x = jnp.broadcast_to(line[None, None, :, None], (1, 7, 7, 1))
+    inside = slice(2, 5)
+    np.testing.assert_allclose(moved(x, **amounts(1, wide=2.0))[0, 3, inside, 0], line[inside] / 2, atol=1e-6)
+    x = jnp.broadcast_to(line[None, :, None, None], (1, 7, 7, 1))
+    np.testing.assert_allclose(moved(x, **amounts(1, tall=2.0))[0, inside, 3, 0], line[inside] / 2, atol=1e-6)
+
+
+def test_all_at_once_is_scipys_map_where_columns_move_and_rows_stand_on_pixels():
+    """A bilinear map is two linear ones where the rows of both grids coincide; elsewhere the two passes blur the shear a little less."""
+    affine_transform = pytest.importorskip("scipy.ndimage").affine_transform
+    x = photographs(batch=1, maps=1)
+    up, right, wide, shear = 1.0, 0.7, 1.3, 0.4
+    ours = moved(x, **amounts(1, up=up, right=right, wide=wide, shear=shear))[0, ..., 0]
+    centre = np.array([(n - 1) / 2 for n in x.shape[1:3]])
+    matrix = np.array([[1, 0], [-shear / wide, 1 / wide]])
+    offset = centre + np.array([up, -right]) - matrix @ centre
+    expected = affine_transform(np.asarray(x[0, ..., 0]), matrix, offset, order=1)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_what_comes_from_outside_is_background():
+    x = jnp.full((1, 4, 4, 1), 5.0)
+    there = moved(x, **amounts(1, right=2.0), background=-0.1)[0, ..., 0]
+    np.testing.assert_allclose(there, [[-0.1, -0.1, 5, 5]] * 4, atol=1e-6)
+    np.testing.assert_allclose(moved(x, **amounts(1, right=99.0), background=-0.1), -0.1, atol=1e-6)
+
+
+def test_every_image_and_every_key_has_a_draw_of_its_own_within_the_ranges():
+    spot = jnp.zeros((400, 21, 21, 1)).at[:, 10, 10].set(1.0)
+    shifted = distorted(jax.random.key(0), spot, STILL._replace(shift=3.0))[..., 0]
+    places = jnp.arange(21.0) - 10
+    right = jnp.einsum("bij,j->b", shifted, places)
+    up = -jnp.einsum("bij,i->b", shifted, places)
+    for drawn in (right, up):  # evenly from -3 to 3, whose standard deviation is 3/√3
+        assert -3 <= drawn.min() < -2.9
+        assert 2.9 < drawn.max() <= 3
+        assert abs(drawn.mean()) < 0.3
+        assert abs(drawn.std() - 3**0.5) < 0.15
+    assert abs(np.corrcoef(right, up)[0, 1]) < 0.15
+    again, other = (distorted(jax.random.key(seed), spot, RANGES) for seed in (0, 1))
+    assert not np.allclose(again, other)
+    np.testing.assert_array_equal(again, distorted(jax.random.key(0), spot, RANGES))
+
+
+def test_a_squeeze_keeps_the_area_and_a_scale_does_not():
+    square = jnp.zeros((300, 41, 41, 1)).at[:, 10:31, 10:31].set(1.0)
+    ink = lambda ranges: distorted(jax.random.key(0), square, ranges).sum((1, 2, 3)) / 21**2  # noqa: E731
+    np.testing.assert_allclose(ink(STILL._replace(squeeze=0.3)), 1, atol=0.02)
+    scaled = ink(STILL._replace(scale=0.3))
+    assert np.exp(-0.62) < scaled.min() < np.exp(-0.55)  # both ways by e^-.3
+    assert np.exp(0.55) < scaled.max() < np.exp(0.62)
+
+
+@pytest.mark.parametrize("reach", [-1.0, float("nan")])
+def test_a_range_below_zero_is_an_error(reach):
+    with pytest.raises(InputError, match=f"shear must be a range from 0, got {reach}"):
+        distorted(jax.random.key(0), photographs(), Ranges(shear=reach))
