@@ -82,7 +82,7 @@ class Config:
     """What they are trained on: the images as they are, or distorted anew in every step."""
     plain_epochs: int = 12
     """Passes over the plain images."""
-    distorted_epochs: int = 25
+    distorted_epochs: int = 20
     """Passes with distortions."""
     batch_size: int = 64
     """Images a step."""

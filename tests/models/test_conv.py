@@ -1,5 +1,6 @@
 """The convolution against loops in NumPy, and its derivatives against those of the plain one, in every way that it is computed."""
 
+import itertools
 from functools import partial
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from jaxnn.models import conv as module
-from jaxnn.models.conv import Conv, conv, direct, plain, tiled
+from jaxnn.models.conv import Conv, conv, covering, direct, plain, tiled
 from jaxnn.types import InputError
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
@@ -33,6 +34,8 @@ CASES = [  # kernel, stride, padding, dilation, groups, maps below, maps above
     (3, 2, 1, 2, 4, 4, 8),
 ]
 SIZES = [(8, 9), (7, 7)]
+COVERING = (7, 2, "VALID", 1, 1, 3, 4)
+"""A window as large as the image of 7×7."""
 
 
 def by_hand(x, kernel, stride, padding, dilation, groups):
@@ -63,8 +66,7 @@ def drawn(case, size, batch=2):
     return jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("case", "size"), [*itertools.product(CASES, SIZES), (COVERING, (7, 7))], ids=str)
 def test_rows_78_and_89_the_convolution_is_numpys(case, size):
     x, kernel = drawn(case, size)
     _, stride, padding, dilation, groups, *_ = case
@@ -78,13 +80,14 @@ def ways(case, size):
     zeros = module._zeros(size, (k, k), stride, padding, dilation)
     found = {"plain": lambda x, w: plain(x, w, stride, zeros, dilation, groups)}
     found["direct"] = lambda x, w: direct(x, w, stride, zeros, dilation, groups)
+    if zeros == ((0, 0), (0, 0)) and dilation == groups == 1 and size == (k, k):
+        found["covering"] = covering
     if stride == dilation == groups == 1:
         found["tiled"] = lambda x, w: tiled(x, w, zeros)
     return found
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("case", "size"), [*itertools.product(CASES, SIZES), (COVERING, (7, 7))], ids=str)
 def test_gradients_are_those_of_the_plain_convolution(case, size):
     x, kernel = drawn(case, size)
     computed = ways(case, size)
