@@ -78,8 +78,10 @@ NETS = {
 class Config:
     nets: tuple[str, ...] = ("LeNet5", "LeNet5Original")
     """Which nets."""
-    images: tuple[str, ...] = ("plain", "distorted")
-    """What they are trained on: the images as they are, or distorted anew in every step."""
+    trained_on: tuple[str, ...] = ("plain", "distorted")
+    """The images as they are, or distorted anew in every step."""
+    images: int | None = None
+    """The first so many training images; None takes all."""
     plain_epochs: int = 12
     """Passes over the plain images."""
     distorted_epochs: int = 20
@@ -103,8 +105,8 @@ class Config:
 
     def __post_init__(self) -> None:
         epochs = {"plain_epochs": self.plain_epochs, "distorted_epochs": self.distorted_epochs}
-        command.at_least(1, **epochs, batch_size=self.batch_size, seeds=self.seeds)
-        for flag, names, known in (("--nets", self.nets, NETS), ("--images", self.images, PUBLISHED)):
+        command.at_least(1, **epochs, images=self.images, batch_size=self.batch_size, seeds=self.seeds)
+        for flag, names, known in (("--nets", self.nets, NETS), ("--trained-on", self.trained_on, PUBLISHED)):
             for name in names:
                 if name not in known:
                     raise unknown(flag, name, known)
@@ -131,13 +133,11 @@ def make_learner(name: str, num_steps: int, ranges: Ranges | None = None) -> Lea
 
 def load(config: Config) -> tuple[Dataset, Dataset]:
     """What is trained on and what is judged by."""
+    count = config.images or command.load_digits(config.digits, "train").source.count
     if not config.validation:
-        return command.load_digits(config.digits, "train"), command.load_digits(config.digits, "test")
-    held_out = f"{100 / VALIDATION:.6f}"
-    count = command.load_digits(config.digits, "train").source.count
+        return command.load_digits(config.digits, f"train[:{count}]"), command.load_digits(config.digits, "test")
     split = count - count // VALIDATION
-    print(f"validation: the last {held_out} % of them", flush=True)
-    return command.load_digits(config.digits, f"train[:{split}]"), command.load_digits(config.digits, f"train[{split}:]")
+    return command.load_digits(config.digits, f"train[:{split}]"), command.load_digits(config.digits, f"train[{split}:{count}]")
 
 
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
@@ -146,7 +146,7 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     runs: list[Run] = []
     first = None
     for net in config.nets:
-        for images in config.images:
+        for images in config.trained_on:
             trained = train_one(config, net, images, train, judged, keep)
             runs.append(trained)
             measured = trained.history
@@ -158,7 +158,7 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
             history |= {f"{what}/{net}/{images}": values for what, values in found.items()}
     axes = {name: AXES[name.split("/")[0]] for name in history}
     about = {"data": train.source, "test_data": judged.source, "seconds": command.seconds(run.history for run in runs)}
-    full = train.source.name == "mnist" and not config.validation
+    full = train.source.name == "mnist" and not config.validation and config.images is None
     return command.Outcome(history, axes, list(compare_all(config, history, full)), about, first)
 
 
@@ -204,12 +204,12 @@ def answers(net: str, state: Any, images: np.ndarray) -> Float[np.ndarray, "B 10
 def compare_all(config: Config, history: Mapping[str, np.ndarray], full: bool) -> Iterator[Comparison]:
     what = "validation" if config.validation else "test"
     for net in config.nets:
-        for images in config.images:
+        for images in config.trained_on:
             error, lost = history[f"test_error/{net}/{images}"][:, -1], history[f"diverged_at/{net}/{images}"] >= 0
             published = PUBLISHED[images] if full else None
             yield compare(f"{net}, {images}, {config.epochs(images)} epochs: {what} error, %", error, published, diverged=lost)
     for net in config.nets:
-        for images in config.images:
+        for images in config.trained_on:
             wrong = 100 * (1 - history[f"accuracy/{net}/{images}"][:, -1])
             yield compare(f"{net}, {images}: error in the last epoch of training, %", wrong)
 
@@ -226,7 +226,7 @@ def plot(record: Record) -> Mapping[str, Figure]:
 
 
 def pairs(record: Record) -> list[tuple[str, str]]:
-    return [(net, images) for net in record.config["nets"] for images in record.config["images"]]
+    return [(net, images) for net in record.config["nets"] for images in record.config["trained_on"]]
 
 
 def draw_errors(record: Record) -> Figure:
