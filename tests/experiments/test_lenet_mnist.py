@@ -1,0 +1,112 @@
+"""Rows 99 and 106: what the run trains on, what it is judged by, and what its record says and predicts."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import command, lenet_mnist
+from experiments.lenet_mnist import Config, compare_all, load, make_learner
+from jaxnn import data
+from jaxnn.distortions import Ranges
+from jaxnn.models.lenet import CODES
+from jaxnn.types import InputError
+
+SMALL = "--data mnist_5k --images 60 --trained-on distorted --distorted-epochs 3 --batch-size 20 --seeds 2"
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.fixture(scope="module")
+def kept(run_once):
+    return run_once(lenet_mnist, SMALL, "mistakes_LeNet5_distorted")
+
+
+def config(**fields):
+    return Config(digits=command.Digits(data="mnist_5k"), **fields)
+
+
+def test_row_106_a_run_records_both_nets(kept):
+    for net in ("LeNet5", "LeNet5Original"):
+        key = f"{net}/distorted"
+        assert kept.history[f"loss/{key}"].shape == kept.history[f"accuracy/{key}"].shape == (2, 3)
+        assert kept.history[f"test_error/{key}"].shape == (2, 2)  # before the first step and after the last: it is read once
+        assert (kept.history[f"loss/{key}"][:, -1] < kept.history[f"loss/{key}"][:, 0]).all()
+        counts = kept.history[f"confusion/{key}"]
+        assert counts.sum() == 1000
+        np.testing.assert_allclose(kept.history[f"test_error/{key}"][0, -1], 100 * (1 - np.trace(counts) / 1000), atol=1e-3)
+    assert (kept.folder / "mistakes_LeNet5_distorted.png").is_file()
+
+
+def test_row_106_the_record_gives_back_the_last_net_that_predicts_the_same(kept):
+    test = data.load("mnist_5k", "test").arrays
+    learner = make_learner("LeNet5Original", 1)
+    predicted = np.asarray(kept.trained(learner, test).predict({"image": test["image"]})).argmin(-1)
+    np.testing.assert_array_equal(predicted, kept.history["predicted/LeNet5Original/distorted"])
+
+
+def test_all_figures_are_drawn(kept):
+    figures = lenet_mnist.plot(kept)
+    assert [*figures] == ["errors", "mistakes_LeNet5_distorted", "mistakes_LeNet5Original_distorted"]
+    for figure in figures.values():
+        figure.draw_without_rendering()
+
+
+def test_validation_images_are_the_last_sixth_and_no_test_image_is_read(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(command, "load_digits", lambda digits, split: loaded.append(split) or data.load(digits.data, split))
+    train, judged = load(config(images=90, validation=True))
+    assert (train.source.count, judged.source.count) == (75, 15)
+    assert loaded == ["train[:75]", "train[75:90]"]
+    whole = data.load("mnist_5k", "train[:90]").arrays["image"]
+    np.testing.assert_array_equal(np.concatenate([train.arrays["image"], judged.arrays["image"]]), whole)
+
+
+def test_erratum_32_the_published_errors_are_of_the_test_images():
+    history = {f"test_error/{net}/{on}": np.ones((1, 2)) for net in ("LeNet5", "LeNet5Original") for on in ("plain", "distorted")}
+    history |= {name.replace("test_error", "diverged_at"): np.array([-1]) for name in history}
+    history |= {name.replace("test_error", "accuracy"): np.ones((1, 2)) for name in history if name.startswith("test_error")}
+    rows = [*compare_all(Config(), history, full=True)][:4]
+    assert [row.published for row in rows] == [0.95, 0.8, 0.95, 0.8]
+    assert all("test error" in row.what for row in rows)
+    assert [row.published for row in compare_all(Config(), history, full=False)] == [None] * 8
+
+
+def test_the_least_distance_names_the_class():
+    """The metric of a net whose distances are those of F6 = a code."""
+    net = lenet_mnist.NETS["LeNet5Original"]
+    distances = ((CODES[[3, 8]][:, None] - CODES[None]) ** 2).sum(-1)
+    learner = make_learner("LeNet5Original", 1)
+    assert net.sign == -1
+    assert (net.sign * distances).argmax(-1).tolist() == [3, 8]
+    batch = {"image": np.zeros((2, 28, 28, 1), np.uint8), "label": np.array([3, 8], np.int32)}
+    state = learner.init(jax.random.key(0), jax.tree.map(jax.numpy.asarray, batch))
+    measured = learner.evaluate(jax.random.key(0), state, jax.tree.map(jax.numpy.asarray, batch))
+    answer = np.asarray(learner.predict(state, jax.tree.map(jax.numpy.asarray, batch)))
+    np.testing.assert_array_equal(measured["accuracy"], answer.argmin(-1) == batch["label"])
+
+
+def test_distorted_images_reach_the_net_in_training_alone():
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.integers(0, 256, (4, 28, 28, 1), np.uint8), "label": np.arange(4, dtype=np.int32)}
+    batch = jax.tree.map(jax.numpy.asarray, batch)
+    plain, still, moved = (make_learner("LeNet5", 9, ranges) for ranges in (None, Ranges(0, 0, 0, 0), Ranges()))
+    state = plain.init(jax.random.key(0), batch)
+    losses = [float(jax.jit(learner.step)(jax.random.key(1), state, batch)[1]["loss"]) for learner in (plain, still, moved)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert abs(losses[2] - losses[0]) > 1e-3
+    evaluated = [learner.evaluate(jax.random.key(1), state, batch)["loss"] for learner in (plain, moved)]
+    np.testing.assert_array_equal(*evaluated)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"nets": ("LeNet",)}, "unknown --nets 'LeNet'; did you mean 'LeNet5'"),
+        ({"trained_on": ("shifted",)}, "unknown --trained-on 'shifted'"),
+        ({"shear": -0.1}, "--shear must be from 0, got -0.1"),
+        ({"plain_epochs": 0}, "--plain-epochs must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(fields, says):
+    with pytest.raises(InputError, match=says):
+        config(**fields)
