@@ -1,9 +1,17 @@
-"""All tests run on eight fake CPU devices, with JAX's strictest checks, and with the shapes in signatures checked."""
+"""All tests run on eight fake CPU devices, with JAX's strictest checks, with the shapes in signatures checked, and compile quickly.
+
+Nearly every program of the tests runs for milliseconds and would be optimised for seconds. Where a test is about what the optimiser makes
+of a program, or computes for long, it asks for the fixture `optimised`.
+"""
 
 import os
+from importlib.metadata import version
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the processes that tests start, too
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+if version("jaxlib").startswith("0.10."):  # fused operations without MLIR: compiled in half the time; later releases know no other way
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import pytest
@@ -14,9 +22,11 @@ jax.config.update("jax_debug_key_reuse", True)
 install_import_hook("jaxnn", "beartype.beartype")
 
 
-@pytest.fixture(scope="module")
-def compile_quickly():
-    """For programs that run for milliseconds and would compile for seconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+@pytest.fixture
+def optimised():
+    """Programs are compiled as those of users are. What is compiled already would be taken as it is, hence forgotten."""
+    jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()

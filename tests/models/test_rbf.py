@@ -12,14 +12,6 @@ from jaxnn.models import MLP, functional, rbf
 from jaxnn.types import InputError
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """These programs run for milliseconds and would compile for seconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def clouds():
     """90 points around three corners, and what a net should say of them."""
