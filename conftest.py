@@ -22,6 +22,27 @@ jax.config.update("jax_debug_key_reuse", True)
 install_import_hook("jaxnn", "beartype.beartype")
 
 
+# Files that take longest, by their one run or their processes; they go first, so that no worker is left alone with one at the end.
+LONGEST = (
+    "tests/faults/",
+    "tests/experiments/test_vanishing_gradient.py",
+    "tests/test_train.py",
+    "tests/benchmarks/",
+    "tests/test_devices.py",
+    "tests/test_docs.py",
+    "tests/test_checkpoint.py",
+    "tests/experiments/",
+)
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of the most tests
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: next((at for at, start in enumerate(LONGEST) if item.nodeid.startswith(start)), len(LONGEST)))
+
+
 @pytest.fixture
 def optimised():
     """Programs are compiled as those of users are. What is compiled already would be taken as it is, hence forgotten."""
