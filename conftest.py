@@ -5,6 +5,8 @@ of a program, or computes for long, it asks for the fixture `optimised`.
 """
 
 import os
+import sys
+import tempfile
 from importlib.metadata import version
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -12,6 +14,9 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the processes that test
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 if version("jaxlib").startswith("0.10."):  # fused operations without MLIR: compiled in half the time; later releases know no other way
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+if sys.dont_write_bytecode:  # each process that tests start would compile all modules anew; so those of this run share what they compile
+    BYTECODE = tempfile.TemporaryDirectory(prefix="jaxnn-bytecode-")
+    os.environ.update(PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=BYTECODE.name)
 
 import jax
 import pytest
