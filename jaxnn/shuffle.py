@@ -1,6 +1,7 @@
 """A random order of 0 … n-1, in the time that it takes to write it down."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ FEW = 1024
 """Up to so many, sorting takes no time, and makes every order as likely, which a network of so few numbers does not."""
 
 
+@partial(jax.jit, static_argnames="count")
 def permutation(key: PRNGKeyArray, count: int) -> Int[Array, "count"]:
     """A permutation of 0 … count-1, for `count` up to 2³¹.
 

@@ -49,20 +49,25 @@ class Job(NamedTuple):
 
 
 def start(code: str, folder: Path, *, count: int = 2, devices: int = 2, heartbeat: int = 100) -> Job:
-    """Run `code` in each of `count` processes, which have met; `jax` and `jaxnn.devices` are imported."""
+    """Run `code` in each of `count` processes, which have met; `jax` and `jaxnn.devices` are imported.
+
+    What they compile, later jobs in folders beside this one find.
+    """
     port, logs = free_port(), [folder / f"{number}.log" for number in range(count)]
-    flags = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-    environment = {**os.environ, **flags, "PYTHONPATH": str(ROOT)}
+    flags = f"{own_flags()} --xla_force_host_platform_device_count={devices}"
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder.parent / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {**os.environ, **cache, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     running = []
     for number, log in enumerate(logs):
         command = [sys.executable, "-u", "-c", PREAMBLE.format(port=port, count=count, number=number, heartbeat=heartbeat) + code]
         with log.open("w") as file:
             running.append(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=folder, env=environment))
     return Job(running, logs)
+
+
+def own_flags() -> str:
+    """This process's XLA_FLAGS without its number of fake devices: what another needs to compile the same programs."""
+    return " ".join(flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag)
 
 
 def free_port() -> int:

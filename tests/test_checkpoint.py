@@ -389,7 +389,7 @@ def test_a_longer_run_goes_on_where_a_shorter_one_ended(tmp_path):
         CALLS["fit"](num_steps=6, checkpoint=kept)
 
 
-def test_a_sweep_moves_between_numbers_of_devices(stopping, tmp_path):
+def test_a_sweep_moves_between_numbers_of_devices(stopping, tmp_path, optimised):
     """Five points fill neither four devices nor two: what fills the last one up is not kept."""
 
     def run(devices, **more):

@@ -62,11 +62,8 @@ LEARNERS = {
 """Name (factory, then what is special) -> (make the learner, make a batch that it can learn by heart)."""
 
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
-
 @pytest.fixture(params=LEARNERS, scope="module")
-def case(request, compile_quickly):
+def case(request):
     make, batch = LEARNERS[request.param]
     learner = make()
     return learner, Learner(*map(jax.jit, learner)), batch()

@@ -104,7 +104,7 @@ def test_devices_that_share_a_batch_change_nothing(batch_size, monkeypatch):
 
 
 @pytest.mark.parametrize("batch_size", [40, None])
-def test_each_device_works_on_its_rows_alone(batch_size):
+def test_each_device_works_on_its_rows_alone(batch_size, optimised):
     """Of 40 rows, or of all 48, each device gathers and multiplies its eighth, and what it found is summed up once a step."""
     mesh = devices.mesh()
     members = Alone(LEARNER, mesh)

@@ -10,7 +10,7 @@ DOCUMENTS = [path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob(
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_the_code_of_a_document_runs(path, tmp_path, monkeypatch):
+def test_the_code_of_a_document_runs(path, tmp_path, monkeypatch, optimised):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JAXNN_DATA", raising=False)
     namespace = {}

@@ -25,14 +25,6 @@ AXES = {"rate": [1.0, 2.0, 3.0], "weight": np.array([0.1, 0.2])}
 WHOLE = {"seeds": 3, "axes": AXES, "batch_size": 5, "num_steps": 6, "eval_every": 4, "eval_data": ROWS, "label": None}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    before = jax.config._read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 class Seen(NamedTuple):
     steps: jax.Array
     key: jax.Array
@@ -161,7 +153,7 @@ def needed(rates, mesh=None):
     return members, arguments, memory.bytes_needed(members, *arguments, 16, images(300))
 
 
-def test_the_bytes_that_a_sweep_needs_are_no_fewer_than_the_compiler_finds():
+def test_the_bytes_that_a_sweep_needs_are_no_fewer_than_the_compiler_finds(optimised):
     members, (points, keys, data), bound = needed(8)
     state, plan = program.init(members, points, keys, program.first_batch(data, 16)), program.plan(members, points, keys, data, 16, 100)
     step = program.advance.lower(members, plan, points, keys, state, data, np.int32(0), np.int32(1)).compile().memory_analysis()

@@ -29,8 +29,6 @@ from jaxnn.optimizers import (
 from jaxnn.schedules import cosine, inverse_time
 from jaxnn.types import InputError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 RATES = {
     "sgd": 0.3,
     "momentum": 0.1,

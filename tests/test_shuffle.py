@@ -1,5 +1,6 @@
 """The order of an epoch holds every row once, and all orders are alike."""
 
+import functools
 import itertools
 from collections import Counter
 
@@ -20,6 +21,7 @@ def test_it_is_a_permutation(count, seed):
     np.testing.assert_array_equal(np.sort(order), np.arange(count))
 
 
+@functools.cache
 def drawn(count, times):
     return np.asarray(jax.jit(jax.vmap(lambda key: permutation(key, count)))(jax.random.split(jax.random.key(0), times)))
 

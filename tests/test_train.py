@@ -262,7 +262,7 @@ def test_devices_share_a_sweep_and_change_nothing(images, seeds, rates, how):
     jax.tree.map(np.testing.assert_array_equal, rest.state, shared.state)
 
 
-def test_devices_send_each_other_nothing(images):
+def test_devices_send_each_other_nothing(images, optimised):
     """No collective operation in the compiled program of a shared sweep."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()), "members")
     members = Members(classifier, vmapped, vmapped, 2, 8, mesh)

@@ -10,7 +10,6 @@ from jaxnn.data import Dataset, Source
 SETTINGS = (
     "jax_compilation_cache_dir",
     "jax_default_matmul_precision",
-    "jax_disable_most_optimizations",
     "jax_persistent_cache_min_compile_time_secs",
     "jax_platforms",
 )
@@ -34,7 +33,6 @@ def settings(monkeypatch, tmp_path):
     """`command.use_platform` sets JAX up for a whole process; here it is one of many tests."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     before = {name: jax.config._read(name) for name in SETTINGS}
-    jax.config.update("jax_disable_most_optimizations", True)  # these programs run for milliseconds and compile for seconds
     yield
     for name, value in before.items():
         jax.config.update(name, value)

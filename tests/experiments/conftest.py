@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import jax
 import pytest
 
 from experiments import command
@@ -13,12 +12,10 @@ from jaxnn import record
 
 @pytest.fixture(scope="module")
 def quick():
-    """The platform is the tests'; these programs run for milliseconds and would compile for seconds."""
+    """The platform is the tests'."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "use_platform", lambda name: None)
-        jax.config.update("jax_disable_most_optimizations", True)
         yield patch
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

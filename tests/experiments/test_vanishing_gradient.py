@@ -8,7 +8,7 @@ import pytest
 from experiments import command, vanishing_gradient
 from experiments.vanishing_gradient import PUBLISHED, PUBLISHED_RATIO, Config, Net, compare_net, learner, recorded, run, train
 from jaxnn import data, record
-from jaxnn.types import InputError
+from jaxnn.types import InputError, Learner
 from tests import oracles
 
 
@@ -30,7 +30,7 @@ def test_row_69_norms_equal_a_numpy_computation_of_the_same_protocol(digits, hid
     measured = train(net, config, digits, None).history.train["gradient_norm"][0, :, :-1]
 
     init_key = jax.random.split(jax.random.fold_in(key, 0), 4)[0]
-    params = learner(net, 0.1, 1000).init(init_key, digits).variables["params"]
+    params = jax.jit(learner(net, 0.1, 1000).init)(init_key, digits).variables["params"]
     layers = [f"hidden_{i + 1}" for i in range(hidden_layers)] + ["output"]
     weights, biases = ([np.asarray(params[layer][name]) for layer in layers] for name in ("kernel", "bias"))
     pixels, targets = np.asarray(digits["image"]).reshape(1000, 784) / 256, np.eye(10)[np.asarray(digits["label"])]
@@ -43,7 +43,7 @@ def test_starting_weights_follow_the_recipe(digits):
     """N(0, 1/n_in) with N(0, 1) biases against N(0, 0.2) in its two readings (row 67)."""
     spread = {}
     for recipe in ("nielsen", "lecture-std", "lecture-variance"):
-        params = learner(Net(recipe, "sigmoid", 4), 0.1, 1000).init(jax.random.key(0), digits).variables["params"]
+        params = jax.jit(learner(Net(recipe, "sigmoid", 4), 0.1, 1000).init)(jax.random.key(0), digits).variables["params"]
         biases = np.concatenate([params[layer]["bias"] for layer in params])
         spread[recipe] = (params["hidden_1"]["kernel"].std(), params["hidden_2"]["kernel"].std(), biases.std())
     np.testing.assert_allclose(spread["nielsen"], (1 / 28, 30**-0.5, 1.0), rtol=0.15)
@@ -54,9 +54,9 @@ def test_starting_weights_follow_the_recipe(digits):
 def test_weight_decay_shrinks_kernels_and_leaves_biases_and_the_norm_alone(digits):
     """w ← w(1 - ηλ/n) - η ∂C/∂w, with ∂C/∂w from a recipe without decay."""
     small = jax.tree.map(lambda x: x[:10], digits)
-    with_decay = learner(Net("nielsen", "relu", 2), 0.1, 10)
+    with_decay = Learner(*map(jax.jit, learner(Net("nielsen", "relu", 2), 0.1, 10)))
     state = with_decay.init(jax.random.key(0), small)
-    plain = learner(Net("lecture-std", "relu", 2), 0.1, 10)
+    plain = Learner(*map(jax.jit, learner(Net("lecture-std", "relu", 2), 0.1, 10)))
     decayed, metrics = with_decay.step(jax.random.key(1), state, small)
     undecayed, same = plain.step(jax.random.key(2), plain.init(jax.random.key(0), small)._replace(variables=state.variables), small)
     before, after, free = (s.variables["params"]["hidden_1"] for s in (state, decayed, undecayed))

@@ -25,6 +25,7 @@ from jaxnn.checkpoint import Checkpoints, CheckpointWarning, Store, steps
 from jaxnn.manifest import CheckpointError
 from jaxnn.train import Diverged, fit
 from jaxnn.types import Learner
+from tests import processes
 from tests.faults import victim
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ class Tally(NamedTuple):
 def environment() -> dict[str, str]:
     """Of the victims. What one compiles the next one finds, so that a kill meets a run that trains, and not its compiler."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(CACHE), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return {**os.environ, **cache, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    return {**os.environ, **cache, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": processes.own_flags()}
 
 
 def python(*arguments: str, **more: Any) -> subprocess.Popen:

@@ -29,8 +29,6 @@ from jaxnn.types import InputError, Learner
 from tests import oracles
 from tests.test_activations import CLOSED_FORMS, DERIVATIVES
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 OUTPUTS = {
     "sigmoid, squared error": (squared_error(sigmoid), lambda z, y: losses.half_squared_error(sigmoid(z), y)),
     "tanh, squared error": (squared_error(tanh), lambda z, y: losses.half_squared_error(tanh(z), y)),
@@ -47,14 +45,6 @@ DELTAS = {
 }
 """∂E/∂z once more, in NumPy."""
 XOR = {"x": jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), "y": jnp.array([[0.0], [1.0], [1.0], [0.0]])}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """These programs run for milliseconds and would compile for seconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def x_and_y(batch):

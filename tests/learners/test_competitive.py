@@ -13,14 +13,6 @@ from jaxnn.train import fit
 from tests import oracles
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """These programs run for milliseconds and would compile for seconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def vectors(batch):
     return batch["x"]
 

@@ -12,8 +12,6 @@ from jaxnn.models import MLP, functional
 from jaxnn.train import Diverged, fit
 from jaxnn.types import InputError, Learner, Trained
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def points(batch):
     return batch["x"], binary(batch["label"])
@@ -25,14 +23,6 @@ def corners():
     label = np.arange(30) % 3
     x = np.array([[2.0, 0.0], [-2.0, 1.0], [0.0, -3.0]])[label] + 0.3 * np.random.default_rng(0).normal(size=(30, 2))
     return {"x": jnp.asarray(x, jnp.float32), "label": jnp.asarray(label, jnp.int32)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """These programs run for milliseconds and would compile for seconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def jitted(learner):

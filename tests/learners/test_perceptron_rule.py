@@ -12,8 +12,6 @@ from jaxnn.models.neuron import Neurons
 from jaxnn.models.perceptron import mistake_bound, products
 from jaxnn.types import InputError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 XOR = {"x": jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), "label": jnp.array([0, 1, 1, 0])}
 
 

@@ -9,7 +9,7 @@ from jaxnn import losses
 from jaxnn.learners import supervised
 from jaxnn.models import functional
 from jaxnn.optimizers import schedule_free_adamw
-from jaxnn.types import InputError
+from jaxnn.types import InputError, Learner
 
 
 class Linear(nn.Module):
@@ -33,6 +33,10 @@ def regression(batch):
     return batch["x"], batch["y"]
 
 
+def jitted(*arguments, **settings):
+    return Learner(*map(jax.jit, supervised(*arguments, **settings)))
+
+
 @pytest.fixture
 def line():
     x = jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
@@ -40,7 +44,7 @@ def line():
 
 
 def test_row_38_a_step_is_gradient_descent_on_the_mean_loss(line):
-    learner = supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), preprocess=regression)
+    learner = jitted(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), preprocess=regression)
     state = learner.init(jax.random.key(0), line)
     w = np.asarray(state.variables["params"]["output"]["kernel"])
     x, y = np.asarray(line["x"]), np.asarray(line["y"])
@@ -52,15 +56,15 @@ def test_row_38_a_step_is_gradient_descent_on_the_mean_loss(line):
 
 
 def test_line_search_gets_value_gradient_and_function(line):
-    learner = supervised(*functional(Linear()), losses.half_squared_error, optax.lbfgs(), preprocess=regression)
+    learner = jitted(*functional(Linear()), losses.half_squared_error, optax.lbfgs(), preprocess=regression)
     state = learner.init(jax.random.key(0), line)
     for _ in range(15):
-        state, _ = jax.jit(learner.step)(jax.random.key(1), state, line)
+        state, _ = learner.step(jax.random.key(1), state, line)
     np.testing.assert_allclose(state.variables["params"]["output"]["kernel"], [[3.0], [-1.0]], atol=1e-4)
 
 
 def test_batch_norm_carries_its_averages_and_evaluation_leaves_them_alone():
-    learner = supervised(*functional(Normalised(0.0)), losses.half_squared_error, optax.sgd(0.0), preprocess=regression)
+    learner = jitted(*functional(Normalised(0.0)), losses.half_squared_error, optax.sgd(0.0), preprocess=regression)
     x = jax.random.normal(jax.random.key(0), (64, 3)) * 2 + 5
     batch = {"x": x, "y": jnp.zeros((64, 2))}
     start = learner.init(jax.random.key(1), batch)
@@ -73,7 +77,7 @@ def test_batch_norm_carries_its_averages_and_evaluation_leaves_them_alone():
 
 
 def test_dropout_draws_from_the_key_of_the_step_and_rests_in_evaluation():
-    learner = supervised(*functional(Normalised()), losses.half_squared_error, optax.sgd(0.1), preprocess=regression)
+    learner = jitted(*functional(Normalised()), losses.half_squared_error, optax.sgd(0.1), preprocess=regression)
     batch = {"x": jnp.ones((16, 3)) * jnp.arange(16.0)[:, None], "y": jnp.zeros((16, 2))}
     state = learner.init(jax.random.key(0), batch)
     loss = lambda seed: learner.step(jax.random.key(seed), state, batch)[1]["loss"]  # noqa: E731
@@ -84,7 +88,7 @@ def test_dropout_draws_from_the_key_of_the_step_and_rests_in_evaluation():
 
 
 def test_metrics_and_measure_join_the_loss(line):
-    learner = supervised(
+    learner = jitted(
         *functional(Linear()),
         losses.half_squared_error,
         optax.sgd(0.1),
@@ -104,7 +108,7 @@ def test_metrics_and_measure_join_the_loss(line):
 
 def test_schedule_free_is_evaluated_at_its_average(line):
     """x = (y - (1 - β₁)z)/β₁, from the state's z and the parameters y."""
-    learner = supervised(*functional(Linear()), losses.half_squared_error, schedule_free_adamw(0.1), preprocess=regression)
+    learner = jitted(*functional(Linear()), losses.half_squared_error, schedule_free_adamw(0.1), preprocess=regression)
     state = learner.init(jax.random.key(0), line)
     for _ in range(5):
         state, _ = learner.step(jax.random.key(1), state, line)
@@ -119,7 +123,7 @@ def test_schedule_free_is_evaluated_at_its_average(line):
 def test_a_penalty_joins_the_gradient_and_stands_beside_the_loss(line):
     """L2 by hand: one step, what is reported, and the line search that minimises both together."""
     penalty = lambda params: 0.7 * 0.5 * jnp.sum(params["output"]["kernel"] ** 2)  # noqa: E731
-    make = lambda optimizer: supervised(  # noqa: E731
+    make = lambda optimizer: jitted(  # noqa: E731
         *functional(Linear()), losses.half_squared_error, optimizer, preprocess=regression, penalty=penalty
     )
     learner = make(optax.sgd(0.1))
@@ -134,7 +138,7 @@ def test_a_penalty_joins_the_gradient_and_stands_beside_the_loss(line):
 
     learner, state = make(optax.lbfgs()), make(optax.lbfgs()).init(jax.random.key(0), line)
     for _ in range(15):
-        state, _ = jax.jit(learner.step)(jax.random.key(1), state, line)
+        state, _ = learner.step(jax.random.key(1), state, line)
     ridge = np.linalg.solve(x.T @ x / 3 + 0.7 * np.eye(2), x.T @ y / 3)
     np.testing.assert_allclose(state.variables["params"]["output"]["kernel"], ridge, atol=1e-4)
 

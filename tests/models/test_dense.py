@@ -16,8 +16,12 @@ def test_a_narrow_layer_has_numpys_value_and_gradients(lead):
     layer = dense(4, "layer")
     params = layer.init(w_key, x)["params"]
 
-    y, pull = jax.vjp(lambda params, x: layer.apply({"params": params}, x), params, x)
-    by_params, by_x = pull(delta)
+    @jax.jit
+    def value_and_gradients(params, x):
+        y, pull = jax.vjp(lambda params, x: layer.apply({"params": params}, x), params, x)
+        return y, *pull(delta)
+
+    y, by_params, by_x = value_and_gradients(params, x)
 
     kernel = np.asarray(params["kernel"])
     np.testing.assert_allclose(y, np.asarray(x) @ kernel, atol=1e-5)
@@ -34,10 +38,10 @@ def test_it_can_be_differentiated_again_and_forwards_and_vmapped():
     ours = lambda x, kernel: jnp.sum(jnp.tanh(product(x, kernel, (((1,), (0,)), ((), ())))) ** 2)  # noqa: E731
     plain = lambda x, kernel: jnp.sum(jnp.tanh(x @ kernel) ** 2)  # noqa: E731
     for transform in (jax.jacfwd, jax.jacrev, jax.hessian):
-        found, expected = (transform(energy, argnums=(0, 1))(x, kernel) for energy in (ours, plain))
+        found, expected = (jax.jit(transform(energy, argnums=(0, 1)))(x, kernel) for energy in (ours, plain))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
     many = jnp.stack([kernel, 2 * kernel])
-    found, expected = (jax.vmap(jax.grad(energy, 1), (None, 0))(x, many) for energy in (ours, plain))
+    found, expected = (jax.jit(jax.vmap(jax.grad(energy, 1), (None, 0)))(x, many) for energy in (ours, plain))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -7,8 +7,6 @@ from jaxnn import activations, losses
 from jaxnn.models import MLP, functional
 from tests import oracles
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 @pytest.mark.parametrize(("hidden", "count"), [(2, 24_790), (3, 25_720), (4, 26_650)])
 def test_row_67_erratum_8_parameters_with_784_inputs_and_not_728(hidden, count):

@@ -1,5 +1,7 @@
 """An RBF network beside NumPy and scikit-learn; more centres than points are named."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +13,8 @@ from jaxnn.learners import supervised
 from jaxnn.models import MLP, functional, rbf
 from jaxnn.types import InputError
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """These programs run for milliseconds and would compile for seconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+outputs = jax.jit(rbf.outputs)
+least_squares = jax.jit(rbf.least_squares, static_argnums=4)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +46,8 @@ def random_net(units=5, inputs=4, features=2):
 def test_row_28_outputs_by_hand(clouds):
     x, _ = clouds
     net = random_net()
-    np.testing.assert_allclose(rbf.outputs(net, x), by_hand(net, x), atol=1e-5)
-    np.testing.assert_allclose(rbf.outputs(net, x[7]), by_hand(net, x[7:8])[0], atol=1e-5)
+    np.testing.assert_allclose(outputs(net, x), by_hand(net, x), atol=1e-5)
+    np.testing.assert_allclose(outputs(net, x[7]), by_hand(net, x[7:8])[0], atol=1e-5)
 
 
 def test_row_28_as_many_parameters_as_an_mlp_of_as_many_hidden_units():
@@ -64,8 +61,8 @@ def test_row_28_with_a_centre_at_every_point_it_interpolates():
     """Broomhead and Lowe's strict interpolation."""
     x = jnp.linspace(-1, 1, 9)[:, None]
     targets = jnp.sin(4 * x)
-    net = rbf.least_squares(x, jnp.full(9, 0.25), x, targets)
-    np.testing.assert_allclose(rbf.outputs(net, x), targets, atol=2e-4)
+    net = least_squares(x, jnp.full(9, 0.25), x, targets)
+    np.testing.assert_allclose(outputs(net, x), targets, atol=2e-4)
 
 
 def test_lloyd_s_iterations_are_scikit_learn_s(clouds):
@@ -78,7 +75,7 @@ def test_lloyd_s_iterations_are_scikit_learn_s(clouds):
 
 def test_a_centre_without_points_stays():
     x = jnp.array([[0.0], [1.0]])
-    np.testing.assert_allclose(rbf.lloyd(jnp.array([[0.4], [9.0]]), x, 3), [[0.5], [9.0]])
+    np.testing.assert_allclose(jax.jit(rbf.lloyd, static_argnums=2)(jnp.array([[0.4], [9.0]]), x, 3), [[0.5], [9.0]])
 
 
 def test_a_start_by_k_means_plus_plus_takes_each_distinct_point_once():
@@ -91,7 +88,7 @@ def test_a_start_by_k_means_plus_plus_takes_each_distinct_point_once():
 def test_k_means_finds_the_clouds():
     corners = np.array([[0, 0], [10, 0], [0, 10]])
     x = jnp.asarray(np.repeat(corners, 30, 0) + np.random.default_rng(1).normal(size=(90, 2)), jnp.float32)
-    centres = np.asarray(rbf.k_means(jax.random.key(0), x, 3))
+    centres = np.asarray(jax.jit(rbf.k_means, static_argnums=2)(jax.random.key(0), x, 3))
     np.testing.assert_allclose(centres[np.lexsort(centres.round().T)], corners[np.lexsort(corners.T)], atol=0.6)
 
 
@@ -111,7 +108,7 @@ def test_centres_that_coincide_have_a_width():
 def test_row_28_the_output_is_scikit_learn_s_regression(clouds, ridge):
     linear = pytest.importorskip("sklearn.linear_model")
     x, targets = clouds
-    net = rbf.least_squares(x[:8], jnp.full(8, 2.0), x, targets, ridge)
+    net = least_squares(x[:8], jnp.full(8, 2.0), x, targets, ridge)
     hidden = np.exp(-(np.linalg.norm(np.asarray(x, float)[:, None] - np.asarray(x[:8]), axis=-1) ** 2) / 8)
     theirs = (linear.Ridge(ridge) if ridge else linear.LinearRegression()).fit(hidden, np.asarray(targets, float))
     np.testing.assert_allclose(net.weights, theirs.coef_.T, atol=2e-3)
@@ -122,8 +119,8 @@ def test_two_stages_learn_without_a_step_of_descent(clouds):
     x, targets = clouds
     errors = []
     for units in (3, 30):
-        net = rbf.two_stages(jax.random.key(0), x, targets, units=units, nearest=2, ridge=1e-3)
-        errors.append(jnp.mean((rbf.outputs(net, x) - targets) ** 2))
+        net = jax.jit(partial(rbf.two_stages, units=units, nearest=2, ridge=1e-3))(jax.random.key(0), x, targets)
+        errors.append(jnp.mean((outputs(net, x) - targets) ** 2))
     assert errors[1] < 0.5 * errors[0] < 0.5 * targets.var()
 
 
@@ -132,14 +129,14 @@ def test_row_28_all_of_it_learns_by_gradient(clouds):
     pair = rbf.functional_rbf(12, 2, width=2.0, centres_init=lambda key, shape, dtype: x[: shape[0]])
     learner = supervised(*pair, losses.mean_squared_error, optax.adam(0.05), preprocess=lambda batch: (batch["x"], batch["y"]))
     batch = {"x": x, "y": targets}
-    start = state = learner.init(jax.random.key(0), batch)
+    start = state = jax.jit(learner.init)(jax.random.key(0), batch)
     step = jax.jit(learner.step)
     for _ in range(100):
         state, metrics = step(jax.random.key(1), state, batch)
     assert metrics["loss"] < 0.3 * targets.var()
     for before, after in zip(start.variables["params"], state.variables["params"], strict=True):
         assert (before != after).any()
-    np.testing.assert_allclose(learner.predict(state, {**batch, "label": None}), by_hand(state.variables["params"], x), atol=1e-4)
+    np.testing.assert_allclose(jax.jit(learner.predict)(state, {**batch, "label": None}), by_hand(state.variables["params"], x), atol=1e-4)
 
 
 @pytest.mark.parametrize("units", [0, 11])

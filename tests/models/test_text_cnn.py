@@ -16,8 +16,13 @@ def texts(count, length):
     return tokens, jnp.ones((count, length), bool)
 
 
-def variables(model=SMALL, length=6):
-    return model.init(jax.random.key(0), *texts(1, length))
+@jax.jit
+def logits(given, tokens, mask):
+    return SMALL.apply(given, tokens, mask)
+
+
+def variables():
+    return jax.jit(SMALL.init)(jax.random.key(0), *texts(1, 6))
 
 
 def by_numpy(params, tokens):
@@ -36,7 +41,7 @@ def test_row_165_logits_are_those_of_numpy():
     tokens, mask = texts(3, 6)
     given = variables()
     expected = [by_numpy(given["params"], text) for text in np.asarray(tokens)]
-    np.testing.assert_allclose(SMALL.apply(given, tokens, mask), expected, atol=1e-5)
+    np.testing.assert_allclose(logits(given, tokens, mask), expected, atol=1e-5)
 
 
 def test_row_165_parameters_of_kims_net():
@@ -47,10 +52,10 @@ def test_row_165_parameters_of_kims_net():
 def test_row_165_a_phrase_counts_wherever_it_stands_and_padding_does_not():
     given = variables()
     text = jnp.array([[1, 2, 3, 4]])
-    plain = SMALL.apply(given, text, jnp.ones((1, 4), bool))
+    plain = logits(given, text, jnp.ones((1, 4), bool))
     padded = jnp.pad(text, ((0, 0), (0, 5)), constant_values=6)
-    np.testing.assert_allclose(SMALL.apply(given, padded, jnp.arange(9)[None] < 4), plain, atol=1e-6)
-    assert abs(SMALL.apply(given, padded, jnp.ones((1, 9), bool)) - plain).max() > 1e-3
+    np.testing.assert_allclose(logits(given, padded, jnp.arange(9)[None] < 4), plain, atol=1e-6)
+    assert abs(logits(given, padded, jnp.ones((1, 9), bool)) - plain).max() > 1e-3
 
 
 def test_row_165_it_learns_a_phrase():
@@ -67,11 +72,11 @@ def test_row_165_it_learns_a_phrase():
 
     model = TextCNN(7, 2, widths=(3,), maps=16, embedding_size=8, dropout=0.1)
     *text, label = draw(256)
-    params, optimizer = model.init(jax.random.key(0), *text), optax.adam(0.02)
+    params, optimizer = jax.jit(model.init)(jax.random.key(0), *text), optax.adam(0.02)
 
     def loss(params, key):
-        logits = model.apply(params, *text, train=True, rngs={"dropout": key})
-        return losses.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+        said = model.apply(params, *text, train=True, rngs={"dropout": key})
+        return losses.softmax_cross_entropy_with_integer_labels(said, label).mean()
 
     def step(carry, key):
         params, state = carry
@@ -80,13 +85,13 @@ def test_row_165_it_learns_a_phrase():
 
     (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(jax.random.key(1), 150))
     *text, label = draw(200)
-    assert losses.accuracy(model.apply(params, *text), label).mean() > 0.95
+    assert losses.accuracy(jax.jit(model.apply)(params, *text), label).mean() > 0.95
 
 
 def test_a_text_shorter_than_a_filter_takes_zeros():
     given = variables()
-    short = SMALL.apply(given, jnp.array([[3]]), jnp.ones((1, 1), bool))
-    np.testing.assert_allclose(short, SMALL.apply(given, jnp.array([[3, 5, 5]]), jnp.array([[True, False, False]])), atol=1e-6)
+    short = logits(given, jnp.array([[3]]), jnp.ones((1, 1), bool))
+    np.testing.assert_allclose(short, logits(given, jnp.array([[3, 5, 5]]), jnp.array([[True, False, False]])), atol=1e-6)
     assert np.isfinite(short).all()
 
 
