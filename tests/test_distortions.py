@@ -8,7 +8,6 @@ import pytest
 from jaxnn.distortions import RANGES, Ranges, distorted, moved
 from jaxnn.types import InputError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 STILL = Ranges(0.0, 0.0, 0.0, 0.0)
 
 

@@ -16,8 +16,6 @@ from jaxnn.models import conv as module
 from jaxnn.models.conv import Conv, conv, covering, direct, plain, tiled
 from jaxnn.types import InputError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 CASES = [  # kernel, stride, padding, dilation, groups, maps below, maps above
     (5, 1, "VALID", 1, 1, 1, 6),
     (5, 1, 2, 1, 1, 3, 4),

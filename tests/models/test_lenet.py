@@ -17,8 +17,6 @@ from jaxnn.models.locally_connected import LocallyConnected, spread
 from jaxnn.models.pooling import mean_pool
 from jaxnn.types import InputError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 TABLE = """
 X...XXX..XXXX.XX
 XX...XXX..XXXX.X

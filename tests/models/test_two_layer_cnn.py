@@ -7,8 +7,6 @@ from jaxnn.models import TwoLayerCNN, functional
 from jaxnn.models.arithmetic import shared_weights
 from jaxnn.types import InputError
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 def test_row_88_maps_and_filters_of_the_net_with_two_hidden_layers():
     x, model = jax.ShapeDtypeStruct((1, 200, 200, 1), jnp.float32), TwoLayerCNN()
