@@ -193,6 +193,30 @@ def test_both_splits_are_measured_at_once():
         assert float(found[f"{name}_loss"].mean()) == pytest.approx(float(expected["loss"].mean()), rel=1e-5)
 
 
+def test_lenets_members_run_one_after_the_other(digits, monkeypatch):
+    """Its net takes no images of 8×8; what each sweep was asked for is enough."""
+    hows, small = [], workloads.by_name("lenet")._replace(model=MLP((4, 10), activations.linear), batch_size=10)
+    monkeypatch.setitem(workloads.WORKLOADS, "lenet", small)
+    train = optimizer_family.sweep
+    monkeypatch.setattr(optimizer_family, "sweep", lambda *args, how, **more: hows.append(how) or train(*args, how=how, **more))
+    dataset = command.load_digits(command.Digits(), "train")
+    config = optimizer_family.Config(workloads=("lenet", "sigmoid_30_30"), rates=2, report_seeds=2, epochs=1, evaluations=1)
+    found = optimizer_family.measure(Entry("lenet", "adam"), config, dataset, dataset, 0.5, "lenet")
+    assert hows == ["map", "map"]
+    assert found["tuning_best"].shape == (1, 2)
+    assert workloads.by_name("sigmoid_30_30").how == "vmap"
+
+
+def test_lenets_workload_trains_lenet():
+    workload = workloads.by_name("lenet")
+    learner = workload.learner(optimizers.sgd, 0.1)
+    batch = {"image": jnp.zeros((2, 28, 28, 1), jnp.uint8), "label": jnp.zeros(2, jnp.int32)}
+    params = jax.eval_shape(learner.init, jax.random.key(0), batch).variables["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 61_706
+    assert (workload.target("mnist"), workload.target("mnist_5k")) == (0.985, 0.95)
+    assert workload.steps(workload.budget.epochs, {"label": np.zeros(3334)}) == 200
+
+
 def test_algoperfs_workload_is_its_description():
     workload = workloads.by_name("algoperf_mnist")
     assert workload.steps(workload.budget.epochs, {"label": np.zeros(50_000)}) == 7813
