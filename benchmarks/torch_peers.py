@@ -120,9 +120,9 @@ def start(make: Callable[..., Peer], data: Batch, batch_size: int, *, compiled: 
     return in_threads(advance(make(device=device, compiled=True), data, batch_size) if compiled else eager, threads)
 
 
-def faster_threads(advance: Callable[[int], Any]) -> int:
+def faster_threads(advance: Callable[[int], Any], steps: int = 20) -> int:
     """Two wait for each other on a busy machine."""
-    return faster({threads: in_threads(advance, threads) for threads in (default_threads(), 1)})
+    return faster({threads: in_threads(advance, threads) for threads in (default_threads(), 1)}, steps)
 
 
 def in_threads(advance: Callable[[int], Any], threads: int) -> Callable[[int], Any]:
