@@ -5,11 +5,10 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import peers, workloads
+from benchmarks import peers, torch_peers, workloads
 from benchmarks.race import Match, faster, ours, peer
 from jaxnn import losses, optimizers
 from jaxnn.learners import supervised
@@ -27,7 +26,7 @@ GRID_RATES = (0.001, 0.01, 0.1)
 def matches(models: Iterable[int], data: Batch) -> list[Match]:
     """Every batch size alone and in sweeps of so many `models`, then the grids."""
     mlps = [mlp(batch_size, models, data) for batch_size in BATCHES]
-    return mlps + [optimizer_grid(name, batch_size, data) for batch_size in (10, 100) for name in peers.TORCH_OPTIMIZERS]
+    return mlps + [optimizer_grid(name, batch_size, data) for batch_size in (10, 100) for name in torch_peers.OPTIMIZERS]
 
 
 def mlp(batch_size: int, sizes: Iterable[int], data: Batch) -> Match:
@@ -35,7 +34,7 @@ def mlp(batch_size: int, sizes: Iterable[int], data: Batch) -> Match:
     if batch_size == FULL_BATCH:
         data = {name: rows[:FULL_BATCH] for name, rows in data.items()}
     net = mlp_learner(LEARNING_RATE)
-    layers = mlp_layers(net, data)
+    layers = peers.layers_of(net, data)
     flops = mlp_flops(layers, batch_size)
     guess = 15e-6 + flops / 30e9
 
@@ -55,7 +54,7 @@ def mlp(batch_size: int, sizes: Iterable[int], data: Batch) -> Match:
 def optimizer_grid(name: str, batch_size: int, data: Batch) -> Match:
     """The tuning grid of `benchmarks.optimizer_family`, 16 rates × 3 seeds as one program; PyTorch trains one model after the other."""
     make_optimizer = optimizers.by_name(name)
-    layers = mlp_layers(mlp_learner(LEARNING_RATE), data)
+    layers = peers.layers_of(mlp_learner(LEARNING_RATE), data)
     rates = {"learning_rate": np.geomspace(GRID_RATES[0], GRID_RATES[-1], 16)}
 
     def learner(learning_rate: Any) -> Learner:
@@ -74,12 +73,6 @@ def mlp_learner(learning_rate: float) -> Learner:
     return supervised(*functional(MLP((30, 30, 10))), loss, optax.sgd(learning_rate))
 
 
-def mlp_layers(net: Learner, data: Batch) -> peers.Layers:
-    """The weights that a learner's training starts from, for the peers."""
-    params = net.init(jax.random.key(0), {name: jnp.asarray(rows[:1]) for name, rows in data.items()}).variables["params"]
-    return [(np.array(layer["kernel"]), np.array(layer["bias"])) for layer in params.values()]
-
-
 def mlp_flops(layers: peers.Layers, batch_size: int) -> int:
     """2B(3 Σ_l m_l n_l - m_1 n_1) of a training step, for kernels m_l × n_l.
 
@@ -92,39 +85,26 @@ def mlp_flops(layers: peers.Layers, batch_size: int) -> int:
 
 def start_numpy(layers: peers.Layers, data: Batch, batch_size: int) -> Callable[[int], object]:
     """NumPy with its default number of threads, or with one where that is faster: two wait for each other on a busy machine."""
-    by_hand = advance(peers.numpy_mlp(layers, LEARNING_RATE), data, batch_size)
+    by_hand = peers.advance(peers.numpy_mlp(layers, LEARNING_RATE), data, batch_size)
     candidates = {threads: peers.in_blas_threads(by_hand, threads) for threads in (None, 1)}
     return candidates[faster(candidates)]
 
 
 def start_torch(layers: peers.Layers, data: Batch, batch_size: int, *, compiled: bool) -> Callable[[int], object]:
-    """PyTorch, eager or compiled, with the better of the same two for eager."""
-    device = peers.torch_device(jax.default_backend())
-    eager = advance(peers.torch_mlp(layers, LEARNING_RATE, device), data, batch_size)
-    threads = faster({number: peers.in_torch_threads(eager, number) for number in (peers.torch_default_threads(), 1)})
-    if not compiled:
-        return peers.in_torch_threads(eager, threads)
-    return peers.in_torch_threads(advance(peers.torch_mlp(layers, LEARNING_RATE, device, compiled), data, batch_size), threads)
+    return torch_peers.start(partial(torch_peers.torch_mlp, layers, LEARNING_RATE), data, batch_size, compiled=compiled)
 
 
 def start_torch_grid(layers: peers.Layers, data: Batch, batch_size: int, optimizer: str) -> Callable[[int], object]:
     """A third of the steps at each of three rates, one model after the other, with PyTorch's default number of threads or one."""
-    device = peers.torch_device(jax.default_backend())
-    models = [advance(peers.torch_mlp(layers, rate, device, optimizer=optimizer), data, batch_size) for rate in GRID_RATES]
+    device = torch_peers.torch_device(jax.default_backend())
+    models = [peers.advance(torch_peers.torch_mlp(layers, rate, device, optimizer=optimizer), data, batch_size) for rate in GRID_RATES]
 
     def one_after_the_other(num_steps: int) -> None:
         for number, model in enumerate(models):
             if steps := (num_steps + number) // len(models):
                 model(steps)
 
-    threads = faster({number: peers.in_torch_threads(one_after_the_other, number) for number in (peers.torch_default_threads(), 1)})
-    return peers.in_torch_threads(one_after_the_other, threads)
-
-
-def advance(made: peers.Peer, data: Batch, batch_size: int) -> Callable[[int], object]:
-    """A peer's `advance(num_steps)`."""
-    data = {key: made.put(rows) for key, rows in data.items()}
-    return lambda num_steps: peers.train(made, data, batch_size, num_steps, np.random.default_rng(0))
+    return torch_peers.in_threads(one_after_the_other, torch_peers.faster_threads(one_after_the_other))
 
 
 PEERS: dict[str, Callable[..., Callable[[int], object]]] = {

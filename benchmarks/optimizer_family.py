@@ -3,9 +3,9 @@
 For each workload (`benchmarks.workloads`) and optimizer:
 
 1. Tuning: every learning rate of one log grid, the same for all, on the same seeds, which share their initial weights and their
-   batches; one vmapped program. The chosen rate is that with the fewest steps until the validation accuracy exceeds the target, as the
-   median over seeds; of equals, and where most seeds never reach it, that with the highest best validation accuracy. A rate at which
-   any seed diverges is out. Everything else of an optimizer stays at its textbook default.
+   batches; one program, vmapped but for lenet. The chosen rate is that with the fewest steps until the validation accuracy exceeds the
+   target, as the median over seeds; of equals, and where most seeds never reach it, that with the highest best validation accuracy. A
+   rate at which any seed diverges is out. Everything else of an optimizer stays at its textbook default.
 2. Report: the chosen rate, and the optimizer's default rate, on fresh seeds. Steps to the target; seconds to it, without compilation
    and with the evaluations, as a model's share of the sweep that it ran in; the best validation accuracy, and the test accuracy at
    that moment.
@@ -18,6 +18,7 @@ Source: lecture rows 52-66 (S3:202-355); Schneider et al. 2019, arXiv:1903.05499
 2021, arXiv:2007.01547 (defaults do about as well as one tuned); Dahl et al. 2023, arXiv:2306.07179 (AlgoPerf: time to a target, profiles).
 
 Command: python -m benchmarks.optimizer_family        (5 minutes on two CPU cores, 1.5 GB)
+LeNet-5, to a validation accuracy above .95: python -m benchmarks.optimizer_family --workloads lenet        (to be measured)
 With the full MNIST: JAXNN_DATA=… python -m benchmarks.optimizer_family --data mnist --workloads sigmoid_30_30 sigmoid_30x6 algoperf_mnist
 Expected on mnist_5k: with two hidden sigmoid layers all seven pass .92 within 136 to 240 steps, Nesterov's first; with six, Adam, Adagrad
 and RMSprop alone leave chance, to .87, .61 and .58 on the test images.
@@ -51,19 +52,19 @@ class Config:
     optimizers: tuple[str, ...] = tuple(factory.__name__ for factory in SEVEN)
     """Any of jaxnn.optimizers: the seven, nadam, adamw, lion, muon, schedule_free_adamw, prodigy, lbfgs."""
     workloads: tuple[str, ...] = ("sigmoid_30_30", "sigmoid_30x6")
-    """logistic, sigmoid_30_30, sigmoid_30x6, relu_256_256, algoperf_mnist."""
+    """logistic, sigmoid_30_30, sigmoid_30x6, relu_256_256, lenet, algoperf_mnist."""
     low: float = 10**-3.5
     """Lowest learning rate of the grid."""
     high: float = 10**1.5
     """Highest learning rate of the grid."""
     rates: int | None = None
-    """Learning rates; None takes the workload's: 16, for relu_256_256 8."""
+    """Learning rates; None takes the workload's: 16, for relu_256_256 and lenet 8."""
     tuning_seeds: int | None = None
-    """None takes the workload's: 3, for relu_256_256 1."""
+    """None takes the workload's: 3, for relu_256_256 and lenet 1."""
     report_seeds: int | None = None
-    """Fresh ones; None takes the workload's: 10, for relu_256_256 5."""
+    """Fresh ones; None takes the workload's: 10, for relu_256_256 and lenet 5."""
     epochs: float | None = None
-    """None takes the workload's: 20, for relu_256_256 6, for algoperf_mnist 10, which are its 7,813 steps."""
+    """None takes the workload's: 20, for relu_256_256 and lenet 6, for algoperf_mnist 10, which are its 7,813 steps."""
     evaluations: int = 40
     """Looks at the validation images in a run, at most, beside that before step 0."""
     target: float | None = None
@@ -151,6 +152,7 @@ def measure(
         batch_size=workload.batch_size,
         num_steps=steps,
         eval_every=math.ceil(steps / config.evaluations),
+        how=workload.how,
         **config.sharing.out(),
     )
     tuning_key, report_key = jax.random.split(jax.random.key(0))

@@ -1,21 +1,22 @@
-"""The nets elsewhere, for `benchmarks.throughput`: the multilayer perceptron in NumPy by hand, PyTorch eager and torch.compile; MiniSom.
+"""The nets elsewhere, for `benchmarks.throughput`: the multilayer perceptron in NumPy by hand; MiniSom. `torch_peers` has PyTorch's.
 
-All perceptrons do the work that `jaxnn.train.fit` does: sigmoid hidden layers, softmax and cross-entropy, plain gradient descent, rows
-drawn by a permutation an epoch out of uint8 pixels, divided by 255 as float32 in every step, and the loss of every step kept.
-A peer is a step and the few things that differ between array libraries; PyTorch is imported where it is used.
+All nets do the work that `jaxnn.train.fit` does: softmax and cross-entropy, plain gradient descent, rows drawn by a permutation an epoch
+out of uint8 pixels, divided by 255 as float32 in every step, and the loss of every step kept. The perceptron's hidden layers are sigmoid.
+A peer is a step and the few things that differ between array libraries.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.types import Batch
+from jaxnn.types import Batch, Learner
 
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
-"""Kernel (n_in, n_out) and bias (n_out,) of every layer, float32: where training starts."""
+"""Kernel (n_in, n_out), or (k, k, C, O) of a convolution, and bias of every layer, float32: where training starts."""
 
 
 class Peer(NamedTuple):
@@ -27,6 +28,18 @@ class Peer(NamedTuple):
     """The weights as they are now."""
     fetch: Callable[[list], np.ndarray]
     """The losses of many steps as one array, once they are computed."""
+
+
+def layers_of(net: Learner, data: Batch) -> Layers:
+    """The weights that a learner's training starts from."""
+    params = net.init(jax.random.key(0), {name: jnp.asarray(rows[:1]) for name, rows in data.items()}).variables["params"]
+    return [(np.array(layer["kernel"]), np.array(layer["bias"])) for layer in params.values()]
+
+
+def advance(made: Peer, data: Batch, batch_size: int) -> Callable[[int], np.ndarray]:
+    """A peer's `advance(num_steps)`, which gives the losses."""
+    data = {key: made.put(rows) for key, rows in data.items()}
+    return lambda num_steps: train(made, data, batch_size, num_steps, np.random.default_rng(0))
 
 
 def train(peer: Peer, data: Batch, batch_size: int, num_steps: int, rng: np.random.Generator) -> np.ndarray:
@@ -91,81 +104,6 @@ def in_blas_threads(advance: Callable[[int], Any], threads: int | None) -> Calla
             return advance(num_steps)
 
     return advance_there
-
-
-TORCH_OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
-    "sgd": ("SGD", {}),
-    "momentum": ("SGD", {"momentum": 0.9}),
-    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
-    "adagrad": ("Adagrad", {"eps": 1e-8}),
-    "rmsprop": ("RMSprop", {"alpha": 0.9, "eps": 1e-8}),
-    "adadelta": ("Adadelta", {"rho": 0.95, "eps": 1e-6}),
-    "adam": ("Adam", {"eps": 1e-8}),
-}
-"""Name in `jaxnn.optimizers` -> class in torch.optim and the settings at which it does the same work."""
-
-
-def torch_mlp(layers: Layers, learning_rate: float, device: str = "cpu", compiled: bool = False, optimizer: str = "sgd") -> Peer:
-    """`nn.Sequential` under `torch.optim`; `compiled` puts `torch.compile` over the mean loss, and so over its gradient."""
-    import torch
-
-    modules: list[torch.nn.Module] = [torch.nn.Flatten()]
-    for kernel, bias in layers:
-        linear = torch.nn.Linear(*kernel.shape)
-        linear.load_state_dict({"weight": torch.tensor(kernel.T), "bias": torch.tensor(bias)})
-        modules += [linear, torch.nn.Sigmoid()]
-    model = torch.nn.Sequential(*modules[:-1]).to(device)
-    name, settings = TORCH_OPTIMIZERS[optimizer]
-    update = getattr(torch.optim, name)(model.parameters(), lr=learning_rate, **settings)
-
-    def mean_loss(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(model(images.float() / 255), labels)
-
-    measured = torch.compile(mean_loss, dynamic=False) if compiled else mean_loss
-
-    def step(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        update.zero_grad()
-        loss = measured(images, labels)
-        loss.backward()
-        update.step()
-        return loss.detach()
-
-    def now() -> Layers:
-        return [(m.weight.detach().cpu().numpy().T, m.bias.detach().cpu().numpy()) for m in model if isinstance(m, torch.nn.Linear)]
-
-    def put(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array if array.dtype == np.uint8 else array.astype(np.int64)).to(device)
-
-    return Peer(step, put, now, lambda losses: torch.stack(losses).cpu().numpy())
-
-
-def torch_device(backend: str) -> str:
-    """Where PyTorch must compute to stand beside JAX on `backend`."""
-    import torch
-
-    if backend == "cpu":
-        return "cpu"
-    if backend == "gpu" and torch.cuda.is_available():
-        return "cuda"
-    raise RuntimeError(f"this PyTorch finds no {backend.upper()}")
-
-
-def in_torch_threads(advance: Callable[[int], Any], threads: int) -> Callable[[int], Any]:
-    """`advance(num_steps)` on so many CPU threads."""
-    import torch
-
-    def advance_there(num_steps: int) -> Any:
-        torch.set_num_threads(threads)
-        return advance(num_steps)
-
-    return advance_there
-
-
-@functools.cache
-def torch_default_threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
 
 
 def minisom(codebook: np.ndarray, rows: int, radius: float, learning_rate: float) -> Any:

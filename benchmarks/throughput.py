@@ -7,6 +7,9 @@ batches, and its rate is in model-steps: it stands beside one model of the peer.
 seven optimizers, beside PyTorch at three rates, one model after the other; it is named by its group too, such as
 `optimizer_grid_batch10`, whose ratio is the median of the seven.
 
+The `lenet` works are LeNet-5 with ReLU, batch 128, in the same way (`benchmarks.lenet_matches`): in the loop's scan, `stepped` by one
+call a batch from Python, and on an accelerator in `bf16` too. `--only lenet` takes them all, as it takes all of any net.
+
 The `som` works have 10 × 10 units; a model-step of theirs is one sample. `som_online` is what MiniSom does; `som_batch` is another
 algorithm, beside MiniSom's online rule and its batch rule. `quality` lines give the quantization errors that training comes to.
 
@@ -34,7 +37,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import mlp_matches, scales, som_matches
+from benchmarks import lenet_matches, mlp_matches, scales, som_matches
 from benchmarks.race import Match, Scores, compete, matmul_rate
 from experiments import command, figures
 from experiments.unfinished import NOTHING, Keep
@@ -45,7 +48,7 @@ from jaxnn.types import Batch, unknown
 @dataclass(frozen=True)
 class Config:
     only: tuple[str, ...] | None = None
-    """Works to measure, such as mlp_batch10 or mlp_sweep8_batch1000; None takes all."""
+    """Works to measure, such as mlp_batch10 or mlp_sweep8_batch1000, or all of a net: mlp, optimizer, lenet, som; None takes all."""
     models: tuple[int, ...] | None = None
     """Sizes of the sweeps; None takes 8, 32, 128, and on an accelerator 512 and 4096 too."""
     repeats: int = 5
@@ -62,7 +65,7 @@ class Config:
 def matches(config: Config, data: Batch) -> list[Match]:
     """All that can be measured. A new net is a file of its own and an entry here."""
     default = (8, 32, 128) if jax.default_backend() == "cpu" else (8, 32, 128, 512, 4096)
-    return mlp_matches.matches(config.models or default, data) + som_matches.matches(data)
+    return mlp_matches.matches(config.models or default, data) + lenet_matches.matches(data) + som_matches.matches(data)
 
 
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
@@ -93,15 +96,20 @@ def race_of(match: Match, config: Config) -> dict[str, np.ndarray]:
 
 
 def choose(all_matches: Sequence[Match], only: Sequence[str] | None) -> list[Match]:
-    """The works named, alone or as a group, with their peers. Raises `InputError` for a name that is not there."""
-    known = [work for match in all_matches for work in match.works]
-    names = dict.fromkeys(name for work in known for name in (group(work), work))
+    """The works named, alone, as a group or as a net, with their peers. Raises `InputError` for a name that is not there."""
+    known = {work: (net(work), group(work), work) for match in all_matches for work in match.works}
+    names = dict.fromkeys(name for of_work in known.values() for name in of_work)
     for name in only or ():
         if name not in names:
             raise unknown("work", name, names)
-    wanted = {work for work in known if not only or work in only or group(work) in only}
+    wanted = {work for work, of_work in known.items() if not only or not {*of_work}.isdisjoint(only)}
     kept = [match._replace(works={n: start for n, start in match.works.items() if n in wanted}) for match in all_matches]
     return [match for match in kept if match.works]
+
+
+def net(work: str) -> str:
+    """The first word of a work, which all works of a net share: `lenet` of `lenet_batch128_stepped`. They have no median in common."""
+    return work.partition("_")[0]
 
 
 def group(work: str) -> str:

@@ -193,6 +193,30 @@ def test_both_splits_are_measured_at_once():
         assert float(found[f"{name}_loss"].mean()) == pytest.approx(float(expected["loss"].mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize(("name", "how"), [("lenet", "map"), ("sigmoid_30_30", "vmap")])
+def test_a_workloads_members_run_as_it_says(digits, monkeypatch, name, how):
+    class Asked(Exception):
+        pass
+
+    def asked(*args, how, **more):
+        raise Asked(how)
+
+    monkeypatch.setattr(optimizer_family, "sweep", asked)
+    dataset = command.load_digits(command.Digits(), "train")
+    with pytest.raises(Asked, match=f"^{how}$"):
+        optimizer_family.measure(Entry(name, "adam"), optimizer_family.Config(), dataset, dataset, 0.5, name)
+
+
+def test_lenets_workload_trains_lenet():
+    workload = workloads.by_name("lenet")
+    learner = workload.learner(optimizers.sgd, 0.1)
+    batch = {"image": jnp.zeros((2, 28, 28, 1), jnp.uint8), "label": jnp.zeros(2, jnp.int32)}
+    params = jax.eval_shape(learner.init, jax.random.key(0), batch).variables["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 61_706
+    assert (workload.target("mnist"), workload.target("mnist_5k")) == (0.985, 0.95)
+    assert workload.steps(workload.budget.epochs, {"label": np.zeros(3334)}) == 200
+
+
 def test_algoperfs_workload_is_its_description():
     workload = workloads.by_name("algoperf_mnist")
     assert workload.steps(workload.budget.epochs, {"label": np.zeros(50_000)}) == 7813

@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import mlp_matches, peers, som_matches
+from benchmarks import peers, som_matches, torch_peers
 from jaxnn import losses, optimizers
 from jaxnn.learners import Competitive, supervised
-from jaxnn.models import MLP, functional
+from jaxnn.models import MLP, LeNet5, functional
 from tests.oracles import minisom_codebook
 
 LEARNING_RATE = 0.5
@@ -25,17 +25,17 @@ def data():
     }
 
 
-def our_steps(data, optimizer):
+def our_steps(data, optimizer, model=MLP((30, 30, 10)), steps=STEPS):  # noqa: B008
     """Where our training starts, its losses, and where it ends, on the batches that `peers.rows` draws."""
     loss = losses.softmax_cross_entropy_with_integer_labels
-    net = supervised(*functional(MLP((30, 30, 10))), loss, optimizer)
+    net = supervised(*functional(model), loss, optimizer)
     state = net.init(jax.random.key(0), jax.tree.map(jnp.asarray, data))
     step, taken = jax.jit(net.step), []
-    for rows in peers.rows(50, 10, STEPS, np.random.default_rng(2), np.asarray):
+    for rows in peers.rows(50, 10, steps, np.random.default_rng(2), np.asarray):
         state, metrics = step(jax.random.key(1), state, {name: jnp.asarray(values[rows]) for name, values in data.items()})
         taken.append(metrics["loss"])
     end = [(layer["kernel"], layer["bias"]) for layer in state.variables["params"].values()]
-    return mlp_matches.mlp_layers(net, data), np.array(taken), end
+    return peers.layers_of(net, data), np.array(taken), end
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def ours(data):
 def check(peer, data, ours, rtol=1e-4, atol=1e-5):
     _, expected_losses, expected_layers = ours
     placed = {name: peer.put(values) for name, values in data.items()}
-    measured = peers.train(peer, placed, 10, STEPS, np.random.default_rng(2))
+    measured = peers.train(peer, placed, 10, len(expected_losses), np.random.default_rng(2))
     np.testing.assert_allclose(measured, expected_losses, rtol=rtol)
     for layer, expected in zip(peer.layers(), expected_layers, strict=True):
         for values, wanted in zip(layer, expected, strict=True):
@@ -63,17 +63,29 @@ def test_numpy_by_hand_takes_our_steps(data, ours):
 
 def test_torch_takes_our_steps(data, ours):
     pytest.importorskip("torch")
-    check(peers.torch_mlp(ours[0], LEARNING_RATE), data, ours)
+    check(torch_peers.torch_mlp(ours[0], LEARNING_RATE), data, ours)
 
 
-@pytest.mark.parametrize("name", peers.TORCH_OPTIMIZERS)
+def test_torch_takes_our_steps_on_lenet(data):
+    """Two colours and 2×2 pixels before the first dense layer, so that a map or a pixel in another's place would show."""
+    pytest.importorskip("torch")
+    two_colours = np.concatenate([data["image"][:, :16, :16], data["image"][:, 12:, 12:]], -1)
+    data = {**data, "image": two_colours}
+    expected = our_steps(data, optax.sgd(0.05), LeNet5(), 20)
+    check(torch_peers.torch_lenet(expected[0], 0.05), data, expected, rtol=1e-3, atol=1e-4)
+    for (kernel, bias), wanted in zip(torch_peers.torch_lenet(expected[0], 0.05).layers(), expected[0], strict=True):
+        np.testing.assert_array_equal(kernel, wanted[0])
+        np.testing.assert_array_equal(bias, wanted[1])
+
+
+@pytest.mark.parametrize("name", torch_peers.OPTIMIZERS)
 def test_torch_takes_the_steps_of_each_optimizer(data, name):
     pytest.importorskip("torch")
     rate = {"adadelta": 1.0, "rmsprop": 1e-3, "adam": 1e-3}.get(name, 0.01)
     # Ours has its eps inside the root, where 1e-8 stops gradients below 1e-4; PyTorch's stands outside it and stops none of these.
     tiny = {"eps": 1e-20} if name in ("adagrad", "rmsprop") else {}
     expected = our_steps(data, optimizers.by_name(name)(rate, **tiny))
-    check(peers.torch_mlp(expected[0], rate, optimizer=name), data, expected, rtol=5e-3, atol=5e-3)
+    check(torch_peers.torch_mlp(expected[0], rate, optimizer=name), data, expected, rtol=5e-3, atol=5e-3)
 
 
 def test_full_batch_is_all_data_as_they_stand():
@@ -89,10 +101,10 @@ def test_an_epoch_holds_each_row_once_without_the_last_partial_batch():
 
 def test_torch_device_is_that_of_jax():
     torch = pytest.importorskip("torch")
-    assert peers.torch_device("cpu") == "cpu"
+    assert torch_peers.torch_device("cpu") == "cpu"
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="finds no GPU"):
-            peers.torch_device("gpu")
+            torch_peers.torch_device("gpu")
 
 
 def test_minisom_takes_the_samples_of_our_online_map():

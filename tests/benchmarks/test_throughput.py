@@ -2,12 +2,19 @@
 
 import re
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import mlp_matches, peers, race, som_matches, throughput
+from benchmarks import lenet_matches, mlp_matches, peers, race, som_matches, throughput, torch_peers
 from experiments import command
+from jaxnn import losses
+from jaxnn.data import Dataset, Source
+from jaxnn.models import LeNet5
 from jaxnn.record import load_run
+from jaxnn.train import fit
 
 QUICK = ("--repeats", "2", "--seconds", "0.03", "--models", "2", "--platform", "cpu")
 
@@ -30,7 +37,7 @@ def no_torch(monkeypatch):
     def missing(backend):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(peers, "torch_device", missing)
+    monkeypatch.setattr(torch_peers, "torch_device", missing)
 
 
 def test_a_run_without_torch(execute, no_torch, capsys):
@@ -57,14 +64,14 @@ def test_a_run_without_torch(execute, no_torch, capsys):
 
 def test_torch_eager_starts_and_steps(digits):
     pytest.importorskip("torch")
-    layers = mlp_matches.mlp_layers(mlp_matches.mlp_learner(0.1), digits)
+    layers = peers.layers_of(mlp_matches.mlp_learner(0.1), digits)
     advance = mlp_matches.start_torch(layers, digits, 10, compiled=False)
     assert np.isfinite(advance(3)).all()
 
 
 def test_torch_trains_a_grid_one_model_after_the_other(digits, monkeypatch):
     pytest.importorskip("torch")
-    trained, advance = [], mlp_matches.advance
+    trained, advance = [], peers.advance
 
     def counting(made, data, batch_size):
         model, number = advance(made, data, batch_size), len(trained)
@@ -75,9 +82,9 @@ def test_torch_trains_a_grid_one_model_after_the_other(digits, monkeypatch):
 
         return go
 
-    monkeypatch.setattr(mlp_matches, "advance", counting)
-    monkeypatch.setattr(mlp_matches, "faster", lambda advances: next(iter(advances)))
-    layers = mlp_matches.mlp_layers(mlp_matches.mlp_learner(0.1), digits)
+    monkeypatch.setattr(peers, "advance", counting)
+    monkeypatch.setattr(torch_peers, "faster", lambda advances: next(iter(advances)))
+    layers = peers.layers_of(mlp_matches.mlp_learner(0.1), digits)
     grid = mlp_matches.start_torch_grid(layers, digits, 10, "adam")
     grid(1)
     grid(7)
@@ -97,6 +104,56 @@ def test_a_group_is_chosen_by_its_name_and_so_is_one_of_it():
     assert [list(match.works) for match in throughput.choose(matches, ["grid"])] == [["grid.a"], ["grid.b"]]
     assert [list(match.works) for match in throughput.choose(matches, ["grid.b", "mlp"])] == [["grid.b"], ["mlp"]]
     assert len(throughput.choose(matches, None)) == 3
+
+
+def test_all_works_of_a_net_are_chosen_by_its_name():
+    works = ("lenet_batch128", "lenet_batch128_stepped", "mlp_batch1", "lenet_grid.a")
+    matches = [race.Match(dict.fromkeys(works), {}, 1.0)]
+    (match,) = throughput.choose(matches, ["lenet"])
+    assert list(match.works) == ["lenet_batch128", "lenet_batch128_stepped", "lenet_grid.a"]
+
+
+def test_lenet_in_a_scan_and_by_steps(execute, no_torch, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    arrays = {"image": rng.integers(0, 256, (20, 12, 12, 1), dtype=np.uint8), "label": rng.integers(0, 10, 20).astype(np.int32)}
+    source = Source("test", "random", "train", "memory", "0", 20)
+    monkeypatch.setattr(command, "load_digits", lambda digits, split: Dataset(arrays, source))
+    monkeypatch.setattr(lenet_matches, "BATCH", 4)
+    assert execute("--only", "lenet", "--repeats", "1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("rate ")] == ["lenet_batch4:", "lenet_batch4_stepped:"]
+    assert "skipped lenet_batch4_stepped torch_compile torch is not installed" in lines
+    record = load_run(lines[-1])
+    assert record.history["flops/lenet_batch4_stepped"] == lenet_matches.lenet_flops((12, 12, 1), 4)
+    assert (record.history["rate/lenet_batch4_stepped/jaxnn"] > 0).all()
+
+
+def test_steps_from_python_are_the_learners(digits):
+    """Those of the scan, where every step has all data; each call begins at the start."""
+    net = mlp_matches.mlp_learner(0.5)
+    advance = lenet_matches.stepped(net, digits, len(digits["label"]))
+    start = 0, net.init(jax.random.key(0), jax.tree.map(jnp.asarray, digits))
+    expected = fit(net, jax.random.key(1), digits, num_steps=3, start=start, label=None).history.train["loss"]
+    for _ in range(2):
+        np.testing.assert_allclose(advance(3), expected, rtol=1e-5)
+
+
+def test_operations_of_lenet_counted_by_hand():
+    c1, c3, dense = 28 * 28 * 6 * 25, 10 * 10 * 16 * 25 * 6, 400 * 120 + 120 * 84 + 84 * 10
+    assert lenet_matches.lenet_flops((28, 28, 1), 128) == 2 * 128 * (2 * c1 + 3 * c3 + 3 * dense)
+
+
+def test_operations_of_lenet_counted_by_xla():
+    """Of plain convolutions, which leave out the zeros around c1's input (.92 of its windows) and count elementwise work."""
+    plain = LeNet5(layer=lambda features, window, **more: nn.Conv(features, (window, window), **more))
+    images, labels = jnp.zeros((8, 28, 28, 1)), jnp.zeros(8, jnp.int32)
+    params = jax.eval_shape(plain.init, jax.random.key(0), images)
+
+    def loss(params):
+        return losses.softmax_cross_entropy_with_integer_labels(plain.apply(params, images), labels).mean()
+
+    counted = jax.jit(jax.grad(loss)).lower(params).cost_analysis()["flops"]
+    assert counted == pytest.approx(lenet_matches.lenet_flops((28, 28, 1), 8), rel=0.1)
 
 
 def test_an_unknown_work_is_named_with_the_nearest(execute, capsys):
