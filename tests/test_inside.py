@@ -20,8 +20,7 @@ from jaxnn.inside import (
 )
 from jaxnn.models import LeNet5, TwoLayerCNN, apply_changed, functional, layers
 from jaxnn.types import InputError
-
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+from tests import lenet_by_hand as by_hand
 
 SIDE, MAP = 14, 4
 BACKWARDS = {
@@ -51,72 +50,13 @@ def params(variables):
     return jax.tree.map(lambda leaf: np.asarray(leaf, float), variables["params"])
 
 
-def correlate(x, kernel):
-    """y_pqo = Σ_abc x_{p+a, q+b, c} w_abco of one image, place by place."""
-    rows, columns = (n - len(kernel) + 1 for n in x.shape[:2])
-    y = np.zeros((rows, columns, kernel.shape[3]))
-    for p in range(rows):
-        for q in range(columns):
-            y[p, q] = np.tensordot(x[p : p + len(kernel), q : q + len(kernel)], kernel, 3)
-    return y
-
-
-def transposed(signal, kernel, padding=0):
-    """What correlates with the turned filters, their maps exchanged; the zeros around the image below are cut off."""
-    k = len(kernel)
-    below = correlate(np.pad(signal, ((k - 1, k - 1), (k - 1, k - 1), (0, 0))), kernel[::-1, ::-1].transpose(0, 1, 3, 2))
-    return below[padding : len(below) - padding, padding : below.shape[1] - padding]
-
-
-def pooled(x):
-    """Maxima of 2×2 windows, and where they were: the first by rows."""
-    rows, columns, maps = x.shape[0] // 2, x.shape[1] // 2, x.shape[2]
-    y, switches = np.zeros((rows, columns, maps)), {}
-    for p, q, c in np.ndindex(rows, columns, maps):
-        window = x[2 * p : 2 * p + 2, 2 * q : 2 * q + 2, c]
-        i, j = np.unravel_index(window.argmax(), (2, 2))
-        y[p, q, c], switches[p, q, c] = window[i, j], (2 * p + i, 2 * q + j, c)
-    return y, switches
-
-
-def unpooled(signal, switches, shape):
-    x = np.zeros(shape)
-    for place, switch in switches.items():
-        x[switch] = signal[place]
-    return x
-
-
-def forward(params, image):
-    """z of C1, of C3, and both poolings' (maxima, switches)."""
-    z1 = correlate(np.pad(image, ((2, 2), (2, 2), (0, 0))), params["c1"]["kernel"]) + params["c1"]["bias"]
-    pool1 = pooled(np.maximum(z1, 0))
-    z3 = correlate(pool1[0], params["c3"]["kernel"]) + params["c3"]["bias"]
-    return z1, pool1, z3, pooled(np.maximum(z3, 0))
-
-
-def scores(params, maps):
-    """Dense layers over pooled maps (P, Q, O): logits, and the weighted sums on the way."""
-    z5 = maps.ravel() @ params["c5"]["kernel"] + params["c5"]["bias"]
-    z6 = np.maximum(z5, 0) @ params["f6"]["kernel"] + params["f6"]["bias"]
-    return np.maximum(z6, 0) @ params["output"]["kernel"] + params["output"]["bias"], z5, z6
-
-
-def projected_by_hand(params, image, channel, rule):
-    z1, (_, switches), z3, _ = forward(params, image)
-    signal = np.zeros_like(z3)
-    place = np.unravel_index(z3[..., channel].argmax(), z3.shape[:2])
-    signal[(*place, channel)] = max(z3[(*place, channel)], 0)
-    signal = unpooled(transposed(signal, params["c3"]["kernel"]), switches, z1.shape)
-    return transposed(rule(signal, z1), params["c1"]["kernel"], padding=2)
-
-
 @pytest.mark.parametrize("way", BACKWARDS)
 def test_row_109_what_is_projected_back_is_numpys(way, variables, params, images):
     activation, rule = BACKWARDS[way]
     model = LeNet5(classes=3, activation=activation)
     back = jax.jit(lambda images: project_back(lambda x: layers(model, variables, x)["c3"], images, MAP))(images)
     for image, projected in zip(np.asarray(images, float), back, strict=True):
-        expected = projected_by_hand(params, image, MAP, rule)
+        expected = by_hand.projected(params, image, MAP, rule)
         assert np.abs(expected).max() > 0.1
         np.testing.assert_allclose(projected, expected, atol=1e-5)
 
@@ -187,7 +127,7 @@ def test_row_109_saliency_is_the_finite_difference(variables, params, images):
     label, h = jnp.array([2, 0, 1]), 1e-6
     outputs = lambda x: functional(LeNet5(classes=3)).apply(variables, x, train=False)[0]  # noqa: E731
     found = np.asarray(jax.jit(lambda images: saliency(outputs, images, label))(images))
-    score = lambda image, y: scores(params, forward(params, image)[3][0])[0][y]  # noqa: E731
+    score = lambda image, y: by_hand.scores(params, by_hand.forward(params, image)[3][0])[0][y]  # noqa: E731
     for n, (p, q) in enumerate([(3, 4), (7, 7), (10, 5)]):
         up, down = (np.array(images[n], float) for _ in range(2))
         up[p, q], down[p, q] = up[p, q] + h, down[p, q] - h
@@ -203,24 +143,13 @@ def test_saliency_takes_the_colour_that_counts_most():
     np.testing.assert_allclose(found, np.full((1, 2, 2), 3.0))
 
 
-def cam_by_hand(params, image, label):
-    """δ of the logit down to the pooled maps, put back where the maxima were, without asking whether the unit was active."""
-    z3, (maps, switches) = forward(params, image)[2:]
-    _, z5, z6 = scores(params, maps)
-    below = params["f6"]["kernel"] @ (params["output"]["kernel"][:, label] * (z6 > 0))
-    below = params["c5"]["kernel"] @ (below * (z5 > 0))
-    gradient = unpooled(below.reshape(maps.shape), switches, z3.shape)
-    silent = np.abs(gradient[z3 <= 0]).sum()
-    return np.maximum(np.einsum("pqk,k->pq", np.maximum(z3, 0), gradient.mean((0, 1))), 0), silent
-
-
 def test_row_109_grad_cam_is_numpys(variables, params, images):
     label, model = jnp.array([2, 0, 1]), LeNet5(classes=3)
     maps = jax.jit(lambda images: relu(layers(model, variables, images)["c3"]))(images)
     above = lambda maps: apply_changed(model, variables, images, "c3", lambda _: let_through(maps))  # noqa: E731
     outputs = jax.jit(lambda images: functional(model).apply(variables, images, train=False)[0])(images)
     np.testing.assert_allclose(jax.jit(above)(maps), outputs, atol=1e-6)
-    expected, silent = zip(*(cam_by_hand(params, *pair) for pair in zip(np.asarray(images, float), label, strict=True)), strict=True)
+    expected, silent = zip(*(by_hand.cam(params, *pair) for pair in zip(np.asarray(images, float), label, strict=True)), strict=True)
     assert max(silent) > 0.01  # windows without an active unit count as well
     assert np.max(expected) > 0.01
     np.testing.assert_allclose(jax.jit(lambda maps: grad_cam(above, maps, label))(maps), expected, atol=1e-5)
