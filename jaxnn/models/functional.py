@@ -1,11 +1,14 @@
-"""Linen modules as the pure functions that learners take. The one place that deals with `mutable`."""
+"""Linen modules as the pure functions that learners take, and what their layers give. The one place that deals with `mutable`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
+from flax.traverse_util import flatten_dict
 from jaxtyping import Array
+
+from jaxnn.types import unknown
 
 Variables = Mapping[str, Any]
 
@@ -39,3 +42,36 @@ def functional(module: nn.Module) -> Functional:
         return outputs, {**variables, **changed}
 
     return Functional(init, apply)
+
+
+def layers(module: nn.Module, variables: Variables, x: Array) -> dict[str, Array]:
+    """What every named layer of the module gives for x, by its name; of a layer that is called several times, what it gave first.
+
+    A net that applies its activations itself, as those of this library do, gives its weighted sums. A layer inside another one has
+    both names, `block/conv`. It can be jitted, and differentiated from x to any layer.
+    """
+    _, seen = module.apply(variables, x, train=False, capture_intermediates=True, mutable=["intermediates"])
+    given = flatten_dict(seen["intermediates"], sep="/")
+    return {name.removesuffix("/__call__"): calls[0] for name, calls in given.items() if name.endswith("/__call__")}
+
+
+def apply_changed(module: nn.Module, variables: Variables, x: Array, layer: str, change: Callable[[Array], Array]) -> Array:
+    """The outputs for x where the layer of that name gives `change(y)` in place of y.
+
+    `lambda y: y + shift` differentiates with respect to a layer, `lambda y: maps` is the net above it. Raises `InputError` for a layer
+    that there is none of.
+    """
+    met = []
+
+    def intercept(call: Callable, args: tuple, how: dict[str, Any], context: nn.module.InterceptorContext) -> Any:
+        y = call(*args, **how)
+        if context.method_name != "__call__":
+            return y
+        met.append("/".join(context.module.path))
+        return change(y) if met[-1] == layer else y
+
+    with nn.intercept_methods(intercept):
+        outputs = module.apply(variables, x, train=False)
+    if not layer or layer not in met:
+        raise unknown("layer", layer, filter(None, met))
+    return cast(Array, outputs)
