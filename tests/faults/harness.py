@@ -44,8 +44,13 @@ class Tally(NamedTuple):
 
 
 def environment() -> dict[str, str]:
-    """Of the victims. What one compiles the next one finds, so that a kill meets a run that trains, and not its compiler."""
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(CACHE), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    """Of the victims, who compile as this process does. What one compiles the next one finds: a kill meets no compiler, but a run."""
+    quickly = str(int(jax.config._read("jax_disable_most_optimizations")))
+    cache = {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": quickly,
+        "JAX_COMPILATION_CACHE_DIR": str(CACHE),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     return {**os.environ, **cache, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": processes.own_flags()}
 
 

@@ -22,7 +22,7 @@ def holds(tally):
     assert tally.survived == tally.tried > 0, "\n".join(tally.bad)
 
 
-def test_killed_while_it_trains_and_saves(rng, tmp_path):
+def test_killed_while_it_trains_and_saves(rng, tmp_path, optimised):
     holds(harness.kills(1, rng, tmp_path))
 
 
@@ -53,7 +53,7 @@ def test_a_state_becomes_nan(tmp_path):
     holds(harness.nans([7], tmp_path))
 
 
-def test_an_experiment_is_told_to_end(tmp_path):
+def test_an_experiment_is_told_to_end(tmp_path, optimised):
     holds(harness.signals([signal.SIGTERM], tmp_path))
 
 
