@@ -172,7 +172,7 @@ def draw_errors(record: Record, systems: Mapping[str, str]) -> Figure:
         figures.band(ax, images, errors.T, colour, f"{title}: {np.median(errors[-1]):.2f} %")
         ax.plot(np.repeat(images, errors.shape[1]), errors.ravel(), ".", color=colour)
     with_distortions = record.history["error/distorted"]
-    label = f"LeNet-5, distorted images: {np.median(with_distortions):.2f} %"
+    label = f"LeNet-5, distortions and decay: {np.median(with_distortions):.2f} %"
     ax.plot(np.full(len(with_distortions), images[-1]), with_distortions, "d", color=figures.COLOURS[3], label=label)
     ax.set(xscale="log", yscale="log", xlabel="training images", ylabel="test error, %")
     ax.set_xticks(images, [f"{n:,}" for n in images])
