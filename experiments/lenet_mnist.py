@@ -9,15 +9,17 @@ The paper's stochastic diagonal Levenberg-Marquardt method gives each weight a r
 made anew in each pass. Here Adam stands in for it, which has a rate a weight from the gradients' squares, with batches of 64 in place
 of single images and a cosine in place of the paper's five rates by hand.
 
-Epochs and rates were fixed beforehand with `--validation`, which trains on five sixths of the training images and reports the errors on
-the last sixth after every epoch. Without it the test images are read once, at the end (and before the first step, where nothing is
-learnt yet). The record keeps the state of the last net, seed 0, and the mistakes of each.
+Epochs were fixed beforehand with `--validation`, which trains on five sixths of the training images and reports the errors on the last
+sixth after every epoch: of one seed .89 % and .97 % plain, of LeNet5 .61 % after 25 epochs of distorted digits, the last five of which
+gained nothing, and of LeNet5Original .68 % after 20. Rate and batch size are first guesses. Without the flag the test images are read
+once, at the end (and before the first step, where nothing is learnt yet). The record keeps the state of the last net, seed 0, and the
+mistakes of each.
 
 Source: lecture rows 99-106 (S2:619-654, S3:616-705), erratum E32: .95 % and .8 % are errors on the 10,000 test images. LeCun, Bottou,
 Bengio, Haffner 1998, doi:10.1109/5.726791, section III and fig. 9.
 
 Command: JAXNN_DATA=… python -m experiments.lenet_mnist --data mnist
-Expected: to be measured
+Expected with `--nets LeNet5` (50 minutes on one busy CPU core): a median test error of .82 % plain and .59 % distorted, over 5 seeds.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -246,6 +248,7 @@ def draw_errors(record: Record) -> Figure:
         if source["name"] == "mnist":
             final.plot([place - 0.4, place + 0.4], [PUBLISHED[images]] * 2, color="black", linestyle=":", linewidth=1.2)
     learning.set(xlabel="epoch", ylabel="error while training, %", yscale="log")
+    learning.locator_params(axis="x", integer=True)
     learning.legend(frameon=False, fontsize=8)
     if record.config["validation"]:
         final.set(xlabel="epoch", ylabel="validation error, %", yscale="log")
