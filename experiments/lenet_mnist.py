@@ -18,8 +18,9 @@ mistakes of each.
 Source: lecture rows 99-106 (S2:619-654, S3:616-705), erratum E32: .95 % and .8 % are errors on the 10,000 test images. LeCun, Bottou,
 Bengio, Haffner 1998, doi:10.1109/5.726791, section III and fig. 9.
 
-Command: python -m experiments.lenet_mnist        (with the 5,000 shipped digits; the numbers are of --data mnist)
-Expected with `--nets LeNet5` (50 minutes on one busy CPU core): a median test error of .82 % plain and .59 % distorted, over 5 seeds.
+Command: python -m experiments.lenet_mnist        (the shipped digits; JAXNN_DATA=… with --data mnist for the numbers)
+Expected, with `--data mnist --nets LeNet5` (50 minutes on one busy CPU core): a median test error of .82 % plain and .59 % distorted,
+over 5 seeds.
 """
 
 from collections.abc import Callable, Iterator, Mapping
