@@ -11,8 +11,10 @@ rest is what the whole step takes beyond their sum: pixels to floats, the update
 
 Source: lecture rows 76-82 (S4:380, 395); jax issue 12868 (convolutions inside loops).
 
-Command: python -m benchmarks.convolution        (to be measured)
-Expected: to be measured
+Command: python -m benchmarks.convolution        (2 minutes on two CPU cores)
+Expected on two CPU cores, forward and both gradients: c1 6.6 ms tiled, 32.2 direct, 8.93 PyTorch; c3 4.17, 8.58 and 3.47;
+where maps are many `direct` has .3 to .6 of PyTorch's rate, and most of its time goes into the kernel's gradient. A step of LeNet-5 takes
+17 ms: c1 4.4, c3 4.2, ReLU and pooling 4.3, dense layers .9, the rest 3.3.
 """
 
 from collections.abc import Callable, Iterator

@@ -107,15 +107,15 @@ def conv(
 def tiles_pay(kernel: Sequence[int]) -> bool:
     """Whether `tiled` is quicker than `direct` for a kernel of this shape: where the maps below are few.
 
-    One CPU thread, jax 0.10.2, 128 images, forward and both gradients inside a scan, in ms, PyTorch 2.13 beside them:
+    Two CPU cores, 128 images, forward and both gradients inside a scan, ms (`python -m benchmarks.convolution`):
 
     | layer | direct | tiled | PyTorch |
     |---|---|---|---|
-    | LeNet-5's C1, 5×5, 1 → 6 maps of 28×28 | 33.8 | 8.4 | 11.9 |
-    | LeNet-5's C3, 5×5, 6 → 16 maps of 10×10 | 12.1 | 5.4 | 6.1 |
-    | 3×3, 3 → 16 maps of 32×32 | 58.8 | 27.1 | 16.7 |
-    | 3×3, 16 → 16 maps of 32×32 | 53.8 | 93.7 | 35.3 |
-    | 3×3, 64 → 64 maps of 8×8 | 35.5 | 62.6 | 25.4 |
+    | LeNet-5's C1, 5×5, 1 → 6 maps of 28×28 | 32.2 | 6.6 | 8.93 |
+    | LeNet-5's C3, 5×5, 6 → 16 maps of 10×10 | 8.58 | 4.17 | 3.47 |
+    | 3×3, 3 → 16 maps of 32×32 | 42.2 | 19.9 | 10.5 |
+    | 3×3, 16 → 16 maps of 32×32 | 79 | 89.3 | 22.9 |
+    | 3×3, 64 → 64 maps of 8×8 | 33.6 | 40.6 | 17.7 |
     """
     return kernel[2] <= FEW_MAPS and min(kernel[:2]) > 1
 
