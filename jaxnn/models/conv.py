@@ -21,7 +21,7 @@ Source: lecture rows 76-82 and 89 (S4:380, 395, 614). LeCun et al. 1998, doi:10.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -62,13 +62,16 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch H W C"]) -> Float[Array, "*batch P Q O"]:
-        shape = (self.window, self.window, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape)
-        bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
+        how: dict[str, Any] = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
         try:
-            y = conv(x, kernel, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
+            _at_least_1(window=self.window, features=self.features, groups=self.groups)
+            shape = (self.window, self.window, x.shape[-1] // self.groups, self.features)
+            _check(x.shape, shape, **how)
         except InputError as error:
             raise InputError(f"{self.name or 'Conv'}: {error}") from error
+        kernel = self.param("kernel", self.kernel_init, shape)
+        bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
+        y = conv(x, kernel, **how)
         return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
 
 
@@ -83,14 +86,14 @@ def conv(
 ) -> Float[Array, "*batch P Q O"]:
     """y_pqo = Σ_abc x_{ps+ad, qs+bd, c} w_abco, one image or any batch of them; D = C/groups. Lecture rows 78, 82 and 89.
 
-    Raises `InputError` where no window fits, and where the kernel's maps are not the image's.
+    Raises `InputError` where no window fits, where the kernel's maps are not the image's, and for numbers that cannot be.
 
     >>> image = jnp.arange(9.0).reshape(3, 3, 1)
     >>> conv(image, jnp.ones((2, 2, 1, 1)))[..., 0]
     Array([[ 8., 12.],
            [20., 24.]], dtype=float32)
     """
-    _check_maps(x, kernel, groups)
+    _check(x.shape, kernel.shape, stride, padding, dilation, groups)
     zeros = _zeros(x.shape[-3:-1], kernel.shape[:2], stride, padding, dilation)
     images = x.reshape(-1, *x.shape[-3:])
     if groups == 1 and not np.any(zeros) and x.shape[-3:-1] == kernel.shape[:2] and dilation == 1:
@@ -188,22 +191,39 @@ def _lax(x: Array, kernel: Array, layout: tuple[str, str, str], stride: int, zer
 
 
 def _zeros(size: Sequence[int], window: Sequence[int], stride: int, padding: Padding, dilation: int) -> Zeros:
-    """The zeros before and behind; an `InputError` where no window fits."""
-    reach = [dilation * (w - 1) + 1 for w in window]  # of a window whose pixels are `dilation` apart
+    """The zeros before and behind."""
     if padding == "SAME":
-        missing = [max(0, (-(-n // stride) - 1) * stride + r - n) for n, r in zip(size, reach, strict=True)]
+        pairs = zip(size, _reach(window, dilation), strict=True)
+        missing = [max(0, (-(-n // stride) - 1) * stride + reach - n) for n, reach in pairs]
         both = [(m // 2, m - m // 2) for m in missing]
     else:
-        each = 0 if padding == "VALID" else padding
-        both = [(each, each)] * 2
-        for n, r in zip(size, reach, strict=True):
-            output_size(n, r, stride, each)
+        both = [(0, 0) if padding == "VALID" else (padding, padding)] * 2
     return both[0], both[1]
 
 
-def _check_maps(x: Array, kernel: Array, groups: int) -> None:
-    maps, features = x.shape[-1], kernel.shape[3]
-    if groups < 1 or maps % groups or features % groups:
+def _reach(window: Sequence[int], dilation: int) -> list[int]:
+    """From a window's first pixel to its last one, both counted."""
+    return [dilation * (w - 1) + 1 for w in window]
+
+
+def _check(x: Sequence[int], kernel: Sequence[int], stride: int, padding: Padding, dilation: int, groups: int) -> None:
+    """Raise an `InputError` unless images of shape `x` can be convolved with such a kernel, in such a way."""
+    if len(x) < 3 or len(kernel) != 4:
+        raise InputError(f"images (..., H, W, C) and a kernel (k, k, C/groups, O) are wanted, got shapes {tuple(x)} and {tuple(kernel)}")
+    _at_least_1(stride=stride, dilation=dilation, groups=groups)
+    maps, features = x[-1], kernel[3]
+    if maps % groups or features % groups:
         raise InputError(f"{groups} groups do not divide {maps} maps below and {features} above")
-    if kernel.shape[2] * groups != maps:
-        raise InputError(f"the kernel is for {kernel.shape[2] * groups} maps, the input {x.shape} has {maps}")
+    if kernel[2] * groups != maps:
+        raise InputError(f"the kernel is for {kernel[2] * groups} maps, the input {tuple(x)} has {maps}")
+    if isinstance(padding, str) and padding not in ("SAME", "VALID"):
+        raise InputError(f"padding must be 'SAME', 'VALID' or a number of zeros on each side, got {padding!r}")
+    if padding != "SAME":
+        for n, reach in zip(x[-3:-1], _reach(kernel[:2], dilation), strict=True):
+            output_size(n, reach, stride, 0 if padding == "VALID" else padding)
+
+
+def _at_least_1(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")

@@ -179,11 +179,26 @@ def test_an_image_that_is_too_small_names_the_layer():
         Two().init(jax.random.key(0), jnp.zeros((1, 4, 8, 1)))
 
 
-def test_maps_that_do_not_fit_are_named():
-    x = jnp.zeros((1, 8, 8, 4))
-    with pytest.raises(InputError, match=r"the kernel is for 3 maps, the input .* has 4"):
-        conv(x, jnp.zeros((3, 3, 3, 2)))
-    with pytest.raises(InputError, match="3 groups do not divide 4 maps below and 6 above"):
-        conv(x, jnp.zeros((3, 3, 1, 6)), groups=3)
-    with pytest.raises(InputError, match="stride must be at least 1, got 0"):
-        conv(x, jnp.zeros((3, 3, 4, 6)), stride=0)
+@pytest.mark.parametrize(
+    ("kernel", "how", "says"),
+    [
+        ((3, 3, 3, 2), {}, r"the kernel is for 3 maps, the input \(1, 8, 8, 4\) has 4"),
+        ((3, 3, 1, 6), {"groups": 3}, "3 groups do not divide 4 maps below and 6 above"),
+        ((3, 3, 4, 6), {"groups": 0}, "groups must be at least 1, got 0"),
+        ((3, 3, 4, 6), {"stride": 0}, "stride must be at least 1, got 0"),
+        ((3, 3, 4, 6), {"stride": -1, "padding": "SAME"}, "stride must be at least 1, got -1"),
+        ((3, 3, 4, 6), {"dilation": 0}, "dilation must be at least 1, got 0"),
+        ((3, 3, 4, 6), {"padding": -1}, "padding must be at least 0, got -1"),
+        ((3, 3, 4, 6), {"dilation": 4}, "a window of 9 does not fit into 8 pixels"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_convolved_is_named(kernel, how, says):
+    with pytest.raises(InputError, match=says):
+        conv(jnp.zeros((1, 8, 8, 4)), jnp.zeros(kernel), **how)
+
+
+@pytest.mark.parametrize(("numbers", "says"), [((4, 0), "layer: window must be at least 1, got 0"), ((0, 3), "layer: features must be")])
+def test_a_layer_that_cannot_be_names_itself(numbers, says):
+    with pytest.raises(InputError, match=says):
+        Conv(*numbers, name="layer").init(jax.random.key(0), jnp.zeros((1, 8, 8, 4)))
