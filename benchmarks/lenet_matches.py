@@ -1,7 +1,8 @@
 """LeNet-5 for `benchmarks.throughput`: batch 128, inside the loop's scan, step by step from Python, and beside PyTorch.
 
 `lenet_batch128` is what `fit` does, many steps in one compiled scan. `lenet_batch128_stepped` calls the learner's compiled step once a
-batch, which a convolution is faster in where XLA has a slow path inside loops (jax issue 12868). `lenet_batch128_bf16`, on accelerators
+batch, which is no faster: the slow path that XLA has for convolutions inside loops (jax issue 12868) is not taken (`models/conv.py`).
+`lenet_batch128_bf16`, on accelerators
 alone, computes the net in bfloat16, beside PyTorch in float32. Everyone has ReLU, max pooling and plain gradient descent.
 """
 
