@@ -18,7 +18,7 @@ Source: lecture rows 52-66 (S3:202-355); Schneider et al. 2019, arXiv:1903.05499
 2021, arXiv:2007.01547 (defaults do about as well as one tuned); Dahl et al. 2023, arXiv:2306.07179 (AlgoPerf: time to a target, profiles).
 
 Command: python -m benchmarks.optimizer_family        (5 minutes on two CPU cores, 1.5 GB)
-LeNet-5, to a validation accuracy above .95: python -m benchmarks.optimizer_family --workloads lenet        (a quarter of an hour on one CPU core)
+LeNet-5, to a validation accuracy above .95, 15 minutes on one core: python -m benchmarks.optimizer_family --workloads lenet
 With the full MNIST: JAXNN_DATA=… python -m benchmarks.optimizer_family --data mnist --workloads sigmoid_30_30 sigmoid_30x6 algoperf_mnist
 Expected on mnist_5k: with two hidden sigmoid layers all seven pass .92 within 136 to 240 steps, Nesterov's first; with six, Adam, Adagrad
 and RMSprop alone leave chance, to .87, .61 and .58 on the test images.
