@@ -19,19 +19,22 @@ from typing import NamedTuple
 from jaxnn.types import InputError
 
 
-def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, *, exact: bool = False) -> int:
+def output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, *, exact: bool = False, ceil: bool = False) -> int:
     """⌊(n + 2p - k)/s⌋ + 1 windows of k pixels, s apart, in n pixels with p zeros on each side.
 
-    `exact` asks for a stride that fits: that the last window ends at the border. Raises `InputError` where it does not,
-    and where no window fits at all. Dumoulin & Visin 2016, arXiv:1603.07285; lecture rows 80 and 87.
+    `exact` asks for a stride that fits: that the last window ends at the border. `ceil` rounds up in place of down: a last window may
+    reach over the border, if it starts before the zeros behind. Raises `InputError` where the stride does not fit so, and where no
+    window fits at all. Dumoulin & Visin 2016, arXiv:1603.07285; lecture rows 80 and 87.
 
-    >>> output_size(200, 5), output_size(5, 3, stride=2, padding=1)
-    (196, 3)
+    >>> output_size(200, 5), output_size(5, 3, stride=2, padding=1), output_size(112, 3, stride=2, ceil=True)
+    (196, 3, 56)
     """
     for name, value, least in (("size", size, 1), ("kernel", kernel, 1), ("stride", stride, 1), ("padding", padding, 0)):
         if value < least:
             raise InputError(f"{name} must be at least {least}, got {value}")
     room = size + 2 * padding - kernel
+    if ceil and room > -stride:
+        return min(-(-room // stride), (size + padding - 1) // stride) + 1
     if room < 0:
         raise InputError(f"a window of {kernel} does not fit into {size} pixels with {padding} zeros on each side")
     if exact and room % stride:
@@ -72,6 +75,8 @@ class Window(NamedTuple):
     stride: int = 1
     padding: int | str = 0
     """Zeros on each side, or "SAME", with which ⌈n/s⌉ windows fit whatever n is, or "VALID", none."""
+    ceil: bool = False
+    """Whether a last window may reach over the border."""
 
 
 def sizes_through(net: str, layers: Sequence[Window], shape: Sequence[int]) -> list[tuple[int, int]]:
@@ -108,14 +113,17 @@ def least_size(layers: Sequence[Window], above: int = 1) -> int:
 def _windows(size: int, layer: Window) -> int:
     if layer.padding == "SAME":
         return -(-size // layer.stride)
-    return output_size(size, layer.size, layer.stride, _zeros(layer))
+    return output_size(size, layer.size, layer.stride, _zeros(layer), ceil=layer.ceil)
 
 
 def _least_below(layer: Window, above: int) -> int:
-    """n with (n + 2p - k)/s + 1 = `above`; and at least one pixel."""
+    """n with (n + 2p - k)/s + 1 = `above`; and at least one pixel. Rounded up, s - 1 fewer, but the last window starts in the image."""
     if layer.padding == "SAME":
         return (above - 1) * layer.stride + 1
-    return max(1, (above - 1) * layer.stride + layer.size - 2 * _zeros(layer))
+    zeros, steps = _zeros(layer), (above - 1) * layer.stride
+    if layer.ceil:
+        return max(1, steps + layer.size - 2 * zeros - layer.stride + 1, steps + 1 - zeros)
+    return max(1, steps + layer.size - 2 * zeros)
 
 
 def _zeros(layer: Window) -> int:

@@ -9,7 +9,8 @@
 
 重叠采样, overlapping, is any of them with `stride` < `window` (Krizhevsky et al. 2012: windows of 3, stride 2). The slide gives names
 alone; the formulas of the last two are the literature's. `stride` is `window` unless given. `padding` is what is added on each side;
-it takes no part: no maximum, and not counted in n. A border that no window reaches is left out.
+it takes no part: no maximum, and not counted in n. A border that no window reaches is left out; with `ceil` one more window, which
+reaches over the border, takes it in.
 
 Pooling makes a net indifferent to small shifts alone, not to scale or rotation as S3:613 has it (erratum E49).
 
@@ -27,36 +28,36 @@ from jaxtyping import Array, Bool, Float
 from jaxnn.models.arithmetic import output_size
 from jaxnn.types import InputError
 
-__all__ = ["max_pool", "mean_pool", "mean_square_pool", "normalised_pool"]
+__all__ = ["adaptive_mean_pool", "max_pool", "mean_pool", "mean_square_pool", "normalised_pool"]
 
 Maps = Float[Array, "*batch H W C"]
 Pooled = Float[Array, "*batch P Q C"]
 
 
-def max_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0) -> Pooled:
+def max_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0, ceil: bool = False) -> Pooled:
     """y = max x. Its gradient goes to the arg max alone, of equal entries to the first by rows; lecture rows 91 and 92.
 
     >>> max_pool(jnp.array([[1.0, 2.0], [5.0, 6.0]])[..., None]).ravel()
     Array([6.], dtype=float32)
     """
-    if _beside(window, stride, padding):
+    if _beside(x, window, stride, padding, ceil):
         return _max_of_blocks(_blocks(x, window))
-    return _reduce(x, lax.max, -np.inf, window, stride, padding)
+    return _reduce(x, lax.max, -np.inf, window, stride, padding, ceil)
 
 
-def mean_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0) -> Pooled:
+def mean_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0, ceil: bool = False) -> Pooled:
     """y = (1/n) Σ x. Its gradient is 1/n for every entry; lecture rows 91 and 92.
 
     >>> mean_pool(jnp.array([[1.0, 2.0], [5.0, 6.0]])[..., None]).ravel()
     Array([3.5], dtype=float32)
     """
-    if _beside(window, stride, padding):
+    if _beside(x, window, stride, padding, ceil):
         return _blocks(x, window).mean((-4, -2))
     counted = jnp.ones((1,) * (x.ndim - 3) + (*x.shape[-3:-1], 1), x.dtype)
-    return _sum(x, window, stride, padding) / _sum(counted, window, stride, padding)
+    return _sum(x, window, stride, padding, ceil) / _sum(counted, window, stride, padding, ceil)
 
 
-def mean_square_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0) -> Pooled:
+def mean_square_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0, ceil: bool = False) -> Pooled:
     """y = √((1/n) Σ x²), the Euclidean norm of the window up to √n, with gradient 0 where all x are 0; lecture row 91.
 
     Hyvärinen & Köster 2007, doi:10.1080/09548980701418942; L_p pooling of Sermanet et al. 2012, arXiv:1204.3968, with p = 2.
@@ -64,11 +65,11 @@ def mean_square_pool(x: Maps, window: int = 2, *, stride: int | None = None, pad
     >>> mean_square_pool(jnp.array([[1.0, 1.0], [1.0, 5.0]])[..., None]).ravel()
     Array([2.6457512], dtype=float32)
     """
-    mean = mean_pool(jnp.square(x), window, stride=stride, padding=padding)
+    mean = mean_pool(jnp.square(x), window, stride=stride, padding=padding, ceil=ceil)
     return jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), mean)  # the slope of √ at 0 is infinite; a NaN stays one
 
 
-def normalised_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0) -> Pooled:
+def normalised_pool(x: Maps, window: int = 2, *, stride: int | None = None, padding: int = 0, ceil: bool = False) -> Pooled:
     """y = Σ p x with p = x / Σx, the window's entries as probabilities, for x ≥ 0 as a ReLU gives it; 0 where all x are 0.
 
     The mean of stochastic pooling, which draws one x by these p: Zeiler & Fergus 2013, arXiv:1301.3557; lecture row 91.
@@ -76,13 +77,38 @@ def normalised_pool(x: Maps, window: int = 2, *, stride: int | None = None, padd
     >>> normalised_pool(jnp.array([[1.0, 1.0], [0.0, 2.0]])[..., None]).ravel()
     Array([1.5], dtype=float32)
     """
-    total, squares = (_sum(values, window, stride, padding) for values in (x, jnp.square(x)))
+    total, squares = (_sum(values, window, stride, padding, ceil) for values in (x, jnp.square(x)))
     return squares / jnp.where(total == 0, 1, total)
 
 
-def _beside(window: int, stride: int | None, padding: int) -> bool:
+def adaptive_mean_pool(x: Maps, size: int) -> Float[Array, "*batch size size C"]:
+    """size × size means whatever the size of the maps: the i-th of n pixels is that of the pixels from ⌊i n/size⌋ to ⌈(i+1) n/size⌉ - 1.
+
+    Windows overlap by a pixel where `size` does not divide n, and repeat where n is less. It lets a net with dense layers, AlexNet or
+    VGG, take images of any size; maps of `size` × `size` stay as they are.
+
+    >>> adaptive_mean_pool(jnp.arange(9.0).reshape(3, 3, 1), 2)[..., 0]
+    Array([[2., 3.],
+           [5., 6.]], dtype=float32)
+    """
+    if size < 1:
+        raise InputError(f"size must be at least 1, got {size}")
+    rows, columns = (_averages(length, size).astype(x.dtype) for length in x.shape[-3:-1])
+    return jnp.einsum("...hwc,ph,qw->...pqc", x, rows, columns, precision=lax.Precision.HIGHEST)
+
+
+def _averages(length: int, size: int) -> Float[np.ndarray, "size length"]:
+    """The matrix whose rows take the means."""
+    taken = np.zeros((size, length))
+    for i in range(size):
+        taken[i, i * length // size : -(-(i + 1) * length // size)] = 1
+    return taken / taken.sum(1, keepdims=True)
+
+
+def _beside(x: Maps, window: int, stride: int | None, padding: int, ceil: bool) -> bool:
     """Whether windows lie beside each other: then they are blocks of a reshape, in half the time of `lax.reduce_window` on a CPU."""
-    return stride in (None, window) and padding == 0
+    over = ceil and any(size % max(window, 1) for size in x.shape[-3:-1])
+    return stride in (None, window) and padding == 0 and not over
 
 
 def _blocks(x: Maps, window: int) -> Float[Array, "*batch P k Q k C"]:
@@ -117,17 +143,16 @@ def _first(equal: Bool[Array, "*batch P k Q k C"]) -> Bool[Array, "*batch P k Q 
     return jnp.stack(rows, -4)
 
 
-def _sum(x: Array, window: int, stride: int | None, padding: int) -> Array:
-    return _reduce(x, lax.add, 0.0, window, stride, padding)
+def _sum(x: Array, window: int, stride: int | None, padding: int, ceil: bool) -> Array:
+    return _reduce(x, lax.add, 0.0, window, stride, padding, ceil)
 
 
-def _reduce(x: Array, join: Callable, empty: float, window: int, stride: int | None, padding: int) -> Array:
+def _reduce(x: Array, join: Callable, empty: float, window: int, stride: int | None, padding: int, ceil: bool) -> Array:
     """`join` of the entries of every window, with `empty` around the maps."""
     stride = window if stride is None else stride
     if not 0 <= padding < max(window, 1):
         raise InputError(f"padding must be from 0 to window - 1 = {window - 1}, got {padding}: a window of padding alone has no entry")
-    for size in x.shape[-3:-1]:
-        output_size(size, window, stride, padding)
+    ends = [(output_size(size, window, stride, padding, ceil=ceil) - 1) * stride + window - size - padding for size in x.shape[-3:-1]]
     alone = (1,) * (x.ndim - 3)
-    around = ((0, 0),) * (x.ndim - 3) + ((padding, padding),) * 2 + ((0, 0),)
+    around = ((0, 0),) * (x.ndim - 3) + tuple((padding, max(0, behind)) for behind in ends) + ((0, 0),)
     return lax.reduce_window(x, empty, join, (*alone, window, window, 1), (*alone, stride, stride, 1), around)

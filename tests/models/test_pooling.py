@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jaxnn import activations
-from jaxnn.models.pooling import max_pool, mean_pool, mean_square_pool, normalised_pool
+from jaxnn.models.pooling import adaptive_mean_pool, max_pool, mean_pool, mean_square_pool, normalised_pool
 from jaxnn.types import InputError
 
 KINDS = {
@@ -24,10 +24,10 @@ SLICE = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]], np.fl
 """The lecture's single depth slice."""
 
 
-def by_hand(x, window, stride, padding, of_a_window):
-    """The windows of every example and map, cut off at the border: padding has no entries."""
+def by_hand(x, window, stride, padding, of_a_window, over=0):
+    """The windows of every example and map, cut off at the border, up to `over` pixels beyond it: padding has no entries."""
     batch, height, width, maps = x.shape
-    rows, columns = ([*range(-padding, n + padding - window + 1, stride)] for n in (height, width))
+    rows, columns = ([*range(-padding, min(n + padding - window + over + 1, n), stride)] for n in (height, width))
     y = np.empty((batch, len(rows), len(columns), maps))
     for b, p, q, c in np.ndindex(*y.shape):
         top, left = max(rows[p], 0), max(columns[q], 0)
@@ -48,6 +48,31 @@ def test_row_91_every_kind_is_numpys(pool, window, stride, padding):
     both = jax.jit(lambda x: (pool(x, window, stride=stride, padding=padding), pool(x[0], window, stride=stride, padding=padding)))(x)
     np.testing.assert_allclose(both[0], expected, rtol=1e-5)
     np.testing.assert_allclose(both[1], expected[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("pool", KINDS, ids=lambda pool: pool.__name__)
+@pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 3, 0), (4, 3, 2)])
+def test_row_91_a_last_window_may_reach_over_the_border(pool, window, stride, padding):
+    """By less than a step: one of 7 rows and 8 columns, or both, has a rest."""
+    x = np.random.default_rng(1).uniform(0.1, 2, (1, 7, 8, 2)).astype(np.float32)
+    expected = by_hand(x, window, stride, padding, KINDS[pool], over=stride - 1)
+    y = jax.jit(lambda x: pool(x, window, stride=stride, padding=padding, ceil=True))(x)
+    np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 9])
+def test_adaptive_means_are_numpys_whatever_the_size(size):
+    """Fewer than the pixels, as many, and more."""
+    x = np.random.default_rng(2).normal(size=(2, 7, 5, 3)).astype(np.float32)
+    y = jax.jit(lambda x: adaptive_mean_pool(x, size))(x)
+    for p, q in np.ndindex(size, size):
+        rows, columns = (slice(int(np.floor(i * n / size)), int(np.ceil((i + 1) * n / size))) for i, n in ((p, 7), (q, 5)))
+        np.testing.assert_allclose(y[:, p, q], x[:, rows, columns].mean((1, 2)), rtol=1e-5, atol=1e-6)
+
+
+def test_adaptive_means_of_no_size_are_said_in_words():
+    with pytest.raises(InputError, match="size must be at least 1, got 0"):
+        adaptive_mean_pool(one_map(SLICE), 0)
 
 
 def test_row_91_the_single_depth_slice():
@@ -169,6 +194,7 @@ def test_erratum_49_a_shift_within_a_window_changes_nothing_and_one_beyond_it_do
         ({"window": 5}, "a window of 5 does not fit into 4 pixels"),
         ({"window": 0}, "kernel must be at least 1, got 0"),
         ({"stride": 0}, "stride must be at least 1, got 0"),
+        ({"window": 6, "stride": 2, "ceil": True}, "a window of 6 does not fit into 4 pixels"),
         ({"padding": 2}, "padding must be from 0 to window - 1 = 1, got 2"),
         ({"padding": -1}, "got -1"),
     ],
