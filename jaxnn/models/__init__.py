@@ -1,20 +1,34 @@
 """What a network computes, one net a file."""
 
 from jaxnn.models import neuron, perceptron, rbf, som
+from jaxnn.models.alexnet import AlexNet, AlexNetTwoTower
 from jaxnn.models.functional import Functional, apply_changed, functional, layers
+from jaxnn.models.googlenet import GoogLeNet, GoogLeNetPaper
 from jaxnn.models.lenet import LeNet5, LeNet5Original, LocallyConnectedLeNet5
 from jaxnn.models.mlp import MLP
 from jaxnn.models.text_cnn import TextCNN
 from jaxnn.models.two_layer_cnn import TwoLayerCNN
+from jaxnn.models.vgg import VGG, VGG11, VGG13, VGG16, VGG19
+from jaxnn.models.zfnet import ZFNet
 
 __all__ = [
     "MLP",
+    "VGG",
+    "VGG11",
+    "VGG13",
+    "VGG16",
+    "VGG19",
+    "AlexNet",
+    "AlexNetTwoTower",
     "Functional",
+    "GoogLeNet",
+    "GoogLeNetPaper",
     "LeNet5",
     "LeNet5Original",
     "LocallyConnectedLeNet5",
     "TextCNN",
     "TwoLayerCNN",
+    "ZFNet",
     "apply_changed",
     "functional",
     "layers",
