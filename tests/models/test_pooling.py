@@ -68,6 +68,7 @@ def test_adaptive_means_are_numpys_whatever_the_size(size):
     for p, q in np.ndindex(size, size):
         rows, columns = (slice(int(np.floor(i * n / size)), int(np.ceil((i + 1) * n / size))) for i, n in ((p, 7), (q, 5)))
         np.testing.assert_allclose(y[:, p, q], x[:, rows, columns].mean((1, 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(adaptive_mean_pool(jnp.asarray(x[:, :5]), 5), x[:, :5])
 
 
 def test_adaptive_means_of_no_size_are_said_in_words():

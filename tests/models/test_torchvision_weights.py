@@ -3,6 +3,7 @@
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -126,6 +127,8 @@ def test_safetensors_files_come_back_and_broken_ones_are_said_in_words(tmp_path)
     save({"fc.weight": array}, path)
     assert load_safetensors(path).keys() == {"fc.weight"}
     np.testing.assert_array_equal(load_safetensors(str(path))["fc.weight"], array)
+    save({"fc.weight": array.astype(jnp.bfloat16)}, path)
+    assert load_safetensors(path)["fc.weight"].dtype == jnp.bfloat16
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match=r"weights\.safetensors: not a whole safetensors file"):
         load_safetensors(path)
