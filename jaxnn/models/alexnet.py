@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxnn import initializers
 from jaxnn.activations import relu
-from jaxnn.models.arithmetic import Window, sizes_through
+from jaxnn.models.arithmetic import Window, check_images
 from jaxnn.models.classifier import classifier
 from jaxnn.models.conv import Conv
 from jaxnn.models.dense import dense
@@ -58,7 +58,7 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Float[Array, "B K"]:
-        sizes_through("AlexNet", WINDOWS, x.shape)
+        check_images("AlexNet", WINDOWS, x.shape)
         for name, features, window, stride in (("conv1", 64, 11, 4), ("conv2", 192, 5, 1)):
             x = relu(Conv(features, window, stride, 2, kernel_init=self.kernel_init, name=name)(x))
             x = max_pool(x, 3, stride=2)
@@ -100,7 +100,7 @@ class AlexNetTwoTower(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Float[Array, "B K"]:
-        sizes_through("AlexNetTwoTower", WINDOWS, x.shape)
+        check_images("AlexNetTwoTower", WINDOWS, x.shape)
         x = relu(Conv(96, 11, 4, 2, kernel_init=self.kernel_init, name="conv1")(x))
         x = max_pool(local_response_normalisation(x), 3, stride=2)
         x = relu(self.towers(256, 5, "conv2")(x))

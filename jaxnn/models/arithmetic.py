@@ -99,6 +99,13 @@ def sizes_through(net: str, layers: Sequence[Window], shape: Sequence[int]) -> l
     return behind
 
 
+def check_images(net: str, layers: Sequence[Window], shape: Sequence[int]) -> None:
+    """Raise an `InputError` unless `shape` is that of a batch of images (B, H, W, C) that `net`, made of these layers, can take."""
+    if len(shape) != 4:
+        raise InputError(f"{net} takes images (B, H, W, C), got an array of shape {tuple(shape)}")
+    sizes_through(net, layers, shape)
+
+
 def least_size(layers: Sequence[Window], above: int = 1) -> int:
     """The least number of pixels a side of which these layers leave `above`.
 

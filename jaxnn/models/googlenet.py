@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxnn import initializers
 from jaxnn.activations import linear, relu
-from jaxnn.models.arithmetic import Window, sizes_through
+from jaxnn.models.arithmetic import Window, check_images
 from jaxnn.models.conv import Conv
 from jaxnn.models.dense import dense
 from jaxnn.models.normalise import local_response_normalisation
@@ -184,9 +184,9 @@ class GoogLeNet(nn.Module):
         """Raise an `InputError` for images that the net, or one of its heads, cannot take."""
         pooling = [Window(f"pooling after {name}", 3, 2, ceil=True) for name in ("conv1", "conv3", "inception3b")]
         below = [Window("conv1", 7, 2, padding=3), *pooling]
-        sizes_through("GoogLeNet", [*below, Window("pooling after inception4e", self.last_window, 2, ceil=True)], shape)
+        check_images("GoogLeNet", [*below, Window("pooling after inception4e", self.last_window, 2, ceil=True)], shape)
         if self.auxiliary and self.head_window:
-            sizes_through("GoogLeNet with its heads", [*below, Window("pooling in aux1", self.head_window, 3)], shape)
+            check_images("GoogLeNet with its heads", [*below, Window("pooling in aux1", self.head_window, 3)], shape)
 
 
 GoogLeNetPaper = partial(

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from jaxnn import initializers
 from jaxnn.activations import relu, scaled_tanh
 from jaxnn.initializers import fan_in_uniform, uniform_of_fan_in
-from jaxnn.models.arithmetic import Window, sizes_through
+from jaxnn.models.arithmetic import Window, check_images
 from jaxnn.models.conv import Conv, conv
 from jaxnn.models.dense import dense
 from jaxnn.models.locally_connected import LocallyConnected
@@ -193,9 +193,7 @@ class LeNet5(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Float[Array, "B K"]:
         windows = [Window("c1", 5, padding=2), Window("pooling after c1", 2, 2), Window("c3", 5), Window("pooling after c3", 2, 2)]
-        if x.ndim != 4:
-            raise InputError(f"LeNet5 takes images (B, H, W, C), got an array of shape {x.shape}")
-        sizes_through("LeNet5", windows, x.shape)
+        check_images("LeNet5", windows, x.shape)
         for name, features, padding in (("c1", 6, 2), ("c3", 16, 0)):
             x = self.layer(features, 5, padding=padding, kernel_init=self.kernel_init, name=name)(x)
             x = self.pool(self.activation(x))

@@ -7,7 +7,7 @@ from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
 from jaxnn import activations, initializers
-from jaxnn.models.arithmetic import Window, sizes_through
+from jaxnn.models.arithmetic import Window, check_images
 from jaxnn.models.conv import Conv
 from jaxnn.models.dense import dense
 from jaxnn.models.pooling import max_pool
@@ -40,7 +40,7 @@ class TwoLayerCNN(nn.Module):
             Window("hidden_2", 3),
             Window("pooling after hidden_2", 2, 2),
         ]
-        sizes_through("TwoLayerCNN", windows, x.shape)
+        check_images("TwoLayerCNN", windows, x.shape)
         for name, features, window in (("hidden_1", 4, 5), ("hidden_2", 7, 3)):
             x = self.pool(self.activation(Conv(features, window, kernel_init=self.kernel_init, name=name)(x)))
         return dense(self.classes, "output", kernel_init=self.kernel_init)(x.reshape(len(x), -1))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxnn import initializers
 from jaxnn.activations import relu
-from jaxnn.models.arithmetic import Window, sizes_through
+from jaxnn.models.arithmetic import Window, check_images
 from jaxnn.models.classifier import classifier
 from jaxnn.models.conv import Conv
 from jaxnn.models.pooling import adaptive_mean_pool, max_pool
@@ -49,7 +49,7 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Float[Array, "B K"]:
         last = [f"conv{block}_{count}" for block, count in enumerate(self.convolutions, 1)]
-        sizes_through("VGG", [Window(f"pooling after {name}", 2, 2) for name in last], x.shape)
+        check_images("VGG", [Window(f"pooling after {name}", 2, 2) for name in last], x.shape)
         for block, (count, features) in enumerate(zip(self.convolutions, FEATURES, strict=True), 1):
             for number in range(1, count + 1):
                 x = relu(Conv(features, 3, padding=1, kernel_init=self.kernel_init, name=f"conv{block}_{number}")(x))

@@ -5,7 +5,7 @@ from jax.nn.initializers import Initializer, normal
 from jaxtyping import Array, Float
 
 from jaxnn.activations import relu
-from jaxnn.models.arithmetic import Window, sizes_through
+from jaxnn.models.arithmetic import Window, check_images
 from jaxnn.models.classifier import classifier
 from jaxnn.models.conv import Conv
 from jaxnn.models.normalise import local_response_normalisation
@@ -53,7 +53,7 @@ class ZFNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Float[Array, "B K"]:
-        sizes_through("ZFNet", WINDOWS, x.shape)
+        check_images("ZFNet", WINDOWS, x.shape)
         for name, features, window, padding in (("conv1", 96, 7, 1), ("conv2", 256, 5, 0)):
             x = relu(Conv(features, window, 2, padding, kernel_init=self.kernel_init, name=name)(x))
             x = local_response_normalisation(max_pool(x, 3, stride=2, ceil=True))

@@ -125,6 +125,14 @@ def test_weights_are_the_lines_counted_one_by_one(below, kernel, maps_below, map
         (lambda: arithmetic.output_size(0, 1), "size must be at least 1, got 0"),
         (lambda: arithmetic.sizes_through("net", [], (28, 28)), r"net takes images \(B, H, W, C\), got an array of shape \(28, 28\)"),
         (
+            lambda: arithmetic.check_images("net", [], (28, 28, 1)),
+            r"net takes images \(B, H, W, C\), got an array of shape \(28, 28, 1\)",
+        ),
+        (
+            lambda: arithmetic.check_images("net", [Window("c1", 7)], (1, 6, 8, 3)),
+            "net: c1, a window of 7, does not fit into 6 × 8 pixels; the least image is 7 × 7, got 6 × 8",
+        ),
+        (
             lambda: arithmetic.sizes_through("net", [Window("c1", 7, padding=1)], (1, 4, 6, 3)),
             "net: c1, a window of 7, does not fit into 4 × 6 pixels with 1 zeros on each side; the least image is 5 × 5, got 4 × 6",
         ),
