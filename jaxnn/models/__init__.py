@@ -6,6 +6,7 @@ from jaxnn.models.functional import Functional, apply_changed, functional, layer
 from jaxnn.models.googlenet import GoogLeNet, GoogLeNetPaper
 from jaxnn.models.lenet import LeNet5, LeNet5Original, LocallyConnectedLeNet5
 from jaxnn.models.mlp import MLP
+from jaxnn.models.tdnn import TDNN
 from jaxnn.models.text_cnn import TextCNN
 from jaxnn.models.two_layer_cnn import TwoLayerCNN
 from jaxnn.models.vgg import VGG, VGG11, VGG13, VGG16, VGG19
@@ -20,6 +21,7 @@ __all__ = [
     "VGG19",
     "AlexNet",
     "AlexNetTwoTower",
+    "TDNN",
     "Functional",
     "GoogLeNet",
     "GoogLeNetPaper",
