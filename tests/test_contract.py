@@ -10,9 +10,19 @@ import pytest
 
 from jaxnn import learners, losses, measure, penalties
 from jaxnn.activations import tanh
-from jaxnn.learners import backpropagation, batch_competitive, competitive, one_vs_rest, perceptron_rule, pocket_rule, supervised
+from jaxnn.learners import (
+    backpropagation,
+    batch_competitive,
+    competitive,
+    neocognitron_rule,
+    one_vs_rest,
+    perceptron_rule,
+    pocket_rule,
+    supervised,
+)
 from jaxnn.learners.backpropagation import SIGMOID_CROSS_ENTROPY, image_and_binary
 from jaxnn.models import MLP, functional
+from jaxnn.models.neocognitron import Stage
 from jaxnn.models.rbf import functional_rbf
 from jaxnn.models.som import hexagonal, rectangular
 from jaxnn.record import load_run, save_run
@@ -39,6 +49,12 @@ def batch_map():
     return batch_competitive(hexagonal(4, 4), radius=exponential(2.0, 0.05))
 
 
+def tiny_neocognitron():
+    first = Stage(planes=8, size=4, pooled=3, selectivity=4.0, area=3, pool=3, column=3)
+    last = Stage(planes=12, size=1, pooled=1, selectivity=8.0, area=3, pool=1, stride=1, column=1)
+    return neocognitron_rule((first, last), rates=(1.0, 16.0))
+
+
 def binary_net():
     return backpropagation((4, 1), 1.0, activation=tanh, output=SIGMOID_CROSS_ENTROPY, preprocess=image_and_binary)
 
@@ -55,6 +71,7 @@ LEARNERS = {
     "supervised, L-BFGS": (lambda: supervised_mlp(optimizer=optax.lbfgs()), images_and_labels),
     "backpropagation": (lambda: backpropagation((8, 3), 1.0, activation=tanh), images_and_labels),
     "one_vs_rest": (lambda: one_vs_rest(binary_net(), 3), images_and_labels),
+    "neocognitron_rule": (tiny_neocognitron, images_and_labels),
     "perceptron_rule": (lambda: perceptron_rule(3, scale=1.0), images_and_labels),
     "pocket_rule": (lambda: pocket_rule(3, scale=1.0), images_and_labels),
     "supervised, with a penalty": (lambda: supervised_mlp(penalty=lambda params: 1e-3 * penalties.l2(params)), images_and_labels),
@@ -117,7 +134,7 @@ def test_metrics_are_flat_finite_and_of_fixed_shape(case):
 
 def error(metrics):
     """What learning lowers: a loss, or what a learner without one has in its place."""
-    return next(metrics[name] for name in ("loss", "quantization_error") if name in metrics).mean()
+    return next(metrics[name] for name in ("loss", "quantization_error", "mismatch") if name in metrics).mean()
 
 
 def test_a_fixed_batch_is_learnt(case):

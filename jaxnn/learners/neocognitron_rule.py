@@ -6,7 +6,6 @@ Such a representative's weights grow, and all cells of its plane copy them: they
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -25,7 +24,7 @@ class Neocognitron(NamedTuple):
     """A stage each."""
 
 
-def image_planes(batch: Batch) -> Float[Array, "B N N P"]:
+def image_planes(batch: Batch) -> Float[Array, "B H W P"]:
     """Pixels from 0 … 255 to 0 … 1 as float32."""
     return batch["image"].astype(jnp.float32) / 255
 
@@ -36,7 +35,7 @@ def neocognitron_rule(
     rates: Sequence[Array | float] = (1.0, 16.0, 16.0),
     scale: float = 1e-2,
     jitter: float = 0.1,
-    preprocess: Callable[[Batch], Float[Array, "B N N P"]] = image_planes,
+    preprocess: Callable[[Batch], Float[Array, "B H W P"]] = image_planes,
 ) -> Learner:
     """Δa(v, k', k) = q c(v) u_C'(k', n + v), Δb(k) = q/2 v_C'(n) for the representative n of every plane k that has one.
 
@@ -50,7 +49,7 @@ def neocognitron_rule(
     With Δb = q v, as in the paper of 1982 where the inhibition is r/(1 + r) b v, a cell with r ≥ 1 would fall silent to what it
     learnt: by 2r/(1 + r) b v it takes the half.
 
-    Raises `InputError` for stages that do not fit, and for another number of rates.
+    Raises `InputError` for stages that do not fit, for images that are not square, and for another number of rates.
     Source: Fukushima 1980, doi:10.1007/BF00344251, whose q are the defaults; lecture row 97. Fukushima and Miyake 1982,
     doi:10.1016/0031-3203(82)90024-3.
     """
@@ -59,6 +58,8 @@ def neocognitron_rule(
 
     def init(key: PRNGKeyArray, batch: Batch) -> Neocognitron:
         image = preprocess(batch)
+        if image.shape[1] != image.shape[2]:
+            raise InputError(f"a neocognitron's images must be square, got {image.shape[1]} × {image.shape[2]} pixels")
         check(stages, image.shape[1])
         return Neocognitron(initial(key, stages, image.shape[-1], scale, jitter))
 
@@ -76,7 +77,7 @@ def neocognitron_rule(
     return Learner(init, step, evaluate, predict)
 
 
-def _one_by_one(function: Callable[[Array], Array], images: Float[Array, "B N N P"]) -> Array:
+def _one_by_one(function: Callable[[Array], Array], images: Float[Array, "B H W P"]) -> Array:
     """vmap, some images at a time."""
     return lax.map(function, images, batch_size=min(AT_ONCE, len(images)))
 

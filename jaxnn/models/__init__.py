@@ -1,6 +1,6 @@
 """What a network computes, one net a file."""
 
-from jaxnn.models import neuron, perceptron, rbf, som
+from jaxnn.models import neocognitron, neuron, perceptron, rbf, som
 from jaxnn.models.alexnet import AlexNet, AlexNetTwoTower
 from jaxnn.models.functional import Functional, apply_changed, functional, layers
 from jaxnn.models.googlenet import GoogLeNet, GoogLeNetPaper
@@ -34,6 +34,7 @@ __all__ = [
     "apply_changed",
     "functional",
     "layers",
+    "neocognitron",
     "neuron",
     "perceptron",
     "rbf",
