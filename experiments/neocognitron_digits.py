@@ -1,19 +1,22 @@
-"""A neocognitron that nobody tells the classes gives each of five drawn digits a plane of its own, and knows it shifted and deformed.
+"""A neocognitron that nobody tells the classes gives each of five drawn digits a plane of its own, and still knows it shifted.
 
-The paper's demonstration: thin digits 0 to 4, so many times each in random places, teach the three stages of the paper all at once; then
-every digit in every place should call one plane of the last layer, the same for all places and another for each digit. A second net sees
-them in the middle alone: what it keeps of shifted ones is due to the shared weights and the C-cells. Both stand beside template matching
-on the same pixels, with the means of the same images as templates. Layer by layer, `planes that answer a digit` and `digits that a plane
+The paper's demonstration: thin digits 0 to 4, 20 times each in random places, teach the three stages of the paper all at once; then every
+digit in every place should call one plane of the last layer, the same for all places and another for each digit. A second net sees them
+in the middle alone: what it knows of shifted ones is due to the shared weights and the C-cells. Both stand beside template matching on
+the same pixels, with the means of the same images as templates. Layer by layer, `planes that answer a digit` and `digits that a plane
 answers` show the decomposition: many planes share a digit in the first layer, one names it in the last.
 
 Then real digits, reduced to 16 × 16 pixels: the paper's net as it stands, and one with more planes that learns stage by stage. A plane
-takes the name of the class it answers most; beside that, template matching on the last layer's answers and on the pixels. On digits in
-the middle the pixels win, for either net, by far: what the net is for shows when they move.
+takes the name of the class that it wins most often; beside that, template matching on the last layer's answers and on the pixels. Where
+digits stand in the middle the pixels win; what the net is for shows when they move. Deformations without a shift cost the net more than
+the templates: it tolerates slight ones.
 
 Source: Fukushima 1980, doi:10.1007/BF00344251, figures 6 and 7; lecture row 97 (the year: E25). Strokes and measurements are ours.
 
-Command: python -m experiments.neocognitron_digits        (TIME)
-Expected: EXPECTED
+Command: python -m experiments.neocognitron_digits        (about a minute on two CPU cores)
+Expected: drawn digits shown in random places 100 % right in the median of 5 seeds (80 % in the worst: two digits then share a plane),
+templates 36 % 3 pixels off; shown in the middle alone 80 % and 14 %. Real digits 52 % and 70 % by named planes, pixels 82 %; after a shift
+of 4 pixels 44 %, 58 % and 15 %.
 """
 
 from collections.abc import Callable, Mapping, Sequence
