@@ -51,7 +51,7 @@ def batch_map():
 
 def tiny_neocognitron():
     first = Stage(planes=8, size=4, pooled=3, selectivity=4.0, area=3, pool=3, column=3)
-    last = Stage(planes=12, size=1, pooled=1, selectivity=8.0, area=3, pool=1, stride=1, column=1)
+    last = Stage(planes=16, size=1, pooled=1, selectivity=20.0, area=3, pool=1, stride=1, column=1)
     return neocognitron_rule((first, last), rates=(1.0, 16.0))
 
 

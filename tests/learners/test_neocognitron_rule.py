@@ -131,7 +131,7 @@ def test_answers_do_not_depend_on_how_many_are_asked_for(monkeypatch):
     monkeypatch.setattr(sys.modules["jaxnn.learners.neocognitron_rule"], "AT_ONCE", 2)
     learner, state = neocognitron_rule(TINY, rates=(1.0, 1.0)), Neocognitron(weights_of(TINY))
     images = jnp.asarray(np.stack([255 * image_of(6, seed=seed) for seed in range(5)]))
-    answers = learner.predict(state, {"image": images})
+    answers = jax.jit(learner.predict)(state, {"image": images})
     assert answers.shape == (5, 3)
     for image, answer in zip(images, answers, strict=True):
         np.testing.assert_allclose(answer, respond(TINY, state.weights, image / 255)[-1].complex.mean((0, 1)), rtol=1e-5)
