@@ -15,7 +15,7 @@ help:
 	@echo "make faults      break hundreds of runs, checkpoints and data files, and count what is lost"
 	@echo "make lint        the linters"
 	@echo "make report      one page of all records, results/index.html"
-	@echo "make peers       add PyTorch, scikit-learn and MiniSom to the environment, for comparisons"
+	@echo "make peers       add PyTorch, torchvision, scikit-learn, hmmlearn and MiniSom to the environment, for comparisons"
 	@echo "make clean       remove the environment and the caches; results/ stays"
 	@echo "make test PYTHON=python3.13   with another Python, 3.11 or newer"
 

@@ -14,6 +14,7 @@ from jaxnn.models.zfnet import ZFNet
 
 __all__ = [
     "MLP",
+    "TDNN",
     "VGG",
     "VGG11",
     "VGG13",
@@ -21,7 +22,6 @@ __all__ = [
     "VGG19",
     "AlexNet",
     "AlexNetTwoTower",
-    "TDNN",
     "Functional",
     "GoogLeNet",
     "GoogLeNetPaper",
