@@ -68,7 +68,7 @@ def ways(layer: Layer) -> dict[str, Callable[[Array, Array], Array]]:
     def of(function: Callable[..., Array], *how: Any) -> Callable[[Array, Array], Array]:
         return lambda x, kernel: function(x, kernel, *how)
 
-    how = (layer.stride, layer.zeros, 1, 1)
+    how = (layer.stride, layer.zeros, 1)
     found = {"plain": of(conv.plain, *how), "direct": of(conv.direct, *how)}
     return found | ({"tiled": of(conv.tiled, layer.zeros)} if layer.stride == 1 else {})
 

@@ -7,20 +7,24 @@ On XLA:CPU `lax.conv_general_dilated` is slow where maps are few, and its gradie
 issue 12868). Here the same numbers come another way, chosen by the kernel's shape (`tiles_pay`):
 
 - `tiled`: two by two outputs at a time. The (k+1)² pixels that they see are one row of a matrix, and one product with the kernel in its
-  four places, zeros between, gives all four: 1.44 times the operations of 5×5 windows, 4/9 of the copies, and rows as wide as the
-  processor's vectors want them.
-- `direct`: lax's own convolution, whose derivatives are written in the transposed layouts. Their transposes, which reverse mode runs,
-  are then plain NHWC with HWIO, the one layout that is fast in a loop:
-  ∂E/∂x = (δ spread by s, in enough zeros) * (w turned by 180°, its maps exchanged),
-  ∂E/∂w = x * δ with examples as maps and maps as examples, δ spread by s, moving by d.
+  four places, zeros between, gives all four: (k+1)²/k² of the operations and (k+1)²/4k² of the copies of windows one by one, 1.44 and
+  .36 for 5×5, and rows as wide as the processor's vectors want them.
+- `direct`: lax's own convolution, whose derivatives are written for their transposes, which reverse mode runs:
+  ∂E/∂x = (δ spread by s, in enough zeros) * (w turned by 180°, its maps exchanged), NHWC with HWIO, the one layout that is fast in a loop;
+  ∂E/∂w = Σ over blocks of images of (what each output sees)ᵀ δ, matrix products whose left sides never leave the cache.
+- Groups one by one, and where a group is a single map, as the sum of the moved maps, each times a weight.
 
-Both can be differentiated again, forwards and backwards. On accelerators it is lax's convolution as it stands.
+Both can be differentiated again, forwards and backwards. On accelerators it is lax's convolution as it stands. What else was measured on
+two CPU cores (jax 0.10.2): no flag of XLA (oneDNN, XNNPACK, YNN fusions of convolutions) changes the compiled convolution; in bfloat16 it
+takes as long as in float32, and matrix products take 1.7 to 5 times as long.
 
 Source: lecture rows 76-82 and 89 (S4:380, 395, 614). LeCun et al. 1998, doi:10.1109/5.726791; Dumoulin & Visin 2016, arXiv:1603.07285.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -40,18 +44,20 @@ Padding = int | Literal["SAME", "VALID"]
 Zeros = tuple[tuple[int, int], tuple[int, int]]
 """Before and behind, of rows and of columns."""
 
-FEW_MAPS = 8
-"""Between 6, where tiles pay, and 16, where they do not."""
+FEW_MAPS = 6
+"""Tiles pay up to 6; with 8 they do no longer, or not for windows of 3×3."""
+BLOCK = 2**20
+"""Numbers in the matrix of a block of images: 4 MiB of float32, of caches of 2 MiB a core behind which there are 32."""
 
 
 class Conv(nn.Module):
-    """y = x * w + b of `features` maps with windows of `window` × `window`; the parameters `kernel` (k, k, C/groups, O) and `bias` (O,).
+    """y = x * w + b of `features` maps by windows of `window` × `window`, or of (rows, columns); `kernel` (k, w, C/groups, O), `bias` (O,).
 
-    Raises `InputError`, naming the layer, where no window fits or the maps cannot be grouped. Lecture rows 78, 80, 82 and 89.
+    Raises `InputError`, naming the layer, for what `conv` cannot take. Lecture rows 78, 80, 82 and 89.
     """
 
     features: int
-    window: int
+    window: int | tuple[int, int]
     stride: int = 1
     padding: Padding = "VALID"
     dilation: int = 1
@@ -63,16 +69,18 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch H W C"]) -> Float[Array, "*batch P Q O"]:
         how: dict[str, Any] = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
+        rows, columns = self.window if isinstance(self.window, tuple) else (self.window, self.window)
         try:
-            _at_least_1(window=self.window, features=self.features, groups=self.groups)
-            shape = (self.window, self.window, x.shape[-1] // self.groups, self.features)
-            _check(x.shape, shape, **how)
+            _at_least_1(window=rows, features=self.features, groups=self.groups)
+            _at_least_1(window=columns)
+            shape = (rows, columns, x.shape[-1] // self.groups, self.features)
+            _check_shapes(x.shape, shape, **how)
+            y = conv(x, self.param("kernel", self.kernel_init, shape), **how)
         except InputError as error:
             raise InputError(f"{self.name or 'Conv'}: {error}") from error
-        kernel = self.param("kernel", self.kernel_init, shape)
-        bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
-        y = conv(x, kernel, **how)
-        return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+        if not self.use_bias:
+            return y
+        return y + jnp.broadcast_to(self.param("bias", self.bias_init, (self.features,)), y.shape)
 
 
 def conv(
@@ -93,18 +101,27 @@ def conv(
     Array([[ 8., 12.],
            [20., 24.]], dtype=float32)
     """
-    _check(x.shape, kernel.shape, stride, padding, dilation, groups)
+    _check(x, kernel, stride, padding, dilation, groups)
     zeros = _zeros(x.shape[-3:-1], kernel.shape[:2], stride, padding, dilation)
-    images = x.reshape(-1, *x.shape[-3:])
-    if groups == 1 and not np.any(zeros) and x.shape[-3:-1] == kernel.shape[:2] and dilation == 1:
-        y = covering(images, kernel)
-    elif jax.default_backend() != "cpu":
+    images = x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
+    if groups > 1 and jax.default_backend() != "cpu":
         y = plain(images, kernel, stride, zeros, dilation, groups)
-    elif stride == dilation == groups == 1 and tiles_pay(kernel.shape):
-        y = tiled(images, kernel, zeros)
+    elif groups > 1 and kernel.shape[2] == 1:
+        y = shifted(images, kernel, stride, zeros, dilation)
     else:
-        y = direct(images, kernel, stride, zeros, dilation, groups)
+        parts = zip(jnp.split(images, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+        y = jnp.concatenate([_ungrouped(*part, stride, zeros, dilation) for part in parts], -1)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def _ungrouped(x: Array, kernel: Array, stride: int, zeros: Zeros, dilation: int) -> Array:
+    if not np.any(zeros) and x.shape[1:3] == kernel.shape[:2] and dilation == 1:
+        return covering(x, kernel)
+    if jax.default_backend() != "cpu":
+        return plain(x, kernel, stride, zeros, dilation)
+    if stride == dilation == 1 and tiles_pay(kernel.shape):
+        return tiled(x, kernel, zeros)
+    return direct(x, kernel, stride, zeros, dilation)
 
 
 def tiles_pay(kernel: Sequence[int]) -> bool:
@@ -124,7 +141,7 @@ def tiles_pay(kernel: Sequence[int]) -> bool:
 
 
 def plain(
-    x: Float[Array, "B H W C"], kernel: Float[Array, "k w D O"], stride: int, zeros: Zeros, dilation: int, groups: int
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k w D O"], stride: int, zeros: Zeros, dilation: int, groups: int = 1
 ) -> Float[Array, "B P Q O"]:
     """`lax.conv_general_dilated` with all its own derivatives."""
     return _lax(x, kernel, ("NHWC", "HWIO", "NHWC"), stride, zeros, dilation, groups)
@@ -132,7 +149,18 @@ def plain(
 
 def covering(x: Float[Array, "B k w C"], kernel: Float[Array, "k w C O"]) -> Float[Array, "B 1 1 O"]:
     """A window as large as the image, as in LeNet-5's C5: a dense layer. As a convolution its gradient would be 25 times the work."""
-    return (x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[3]))[:, None, None]
+    pixels = math.prod(kernel.shape[:3])
+    return (x.reshape(len(x), pixels) @ kernel.reshape(pixels, kernel.shape[3]))[:, None, None]
+
+
+def shifted(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k w 1 O"], stride: int, zeros: Zeros, dilation: int
+) -> Float[Array, "B P Q O"]:
+    """Depthwise, a group for each map below: Σ_ab of the maps moved by (a, b), each times a weight of its own."""
+    x = jnp.repeat(x, kernel.shape[3] // x.shape[3], axis=3)
+    moved = zip(_seen(x, kernel.shape[:2], stride, zeros, dilation), kernel.reshape(-1, 1, 1, 1, kernel.shape[3]), strict=True)
+    first, *others = (pixels * jnp.broadcast_to(weights, pixels.shape) for pixels, weights in moved)
+    return sum(others, first)
 
 
 def tiled(x: Float[Array, "B H W C"], kernel: Float[Array, "k w C O"], zeros: Zeros) -> Float[Array, "B P Q O"]:
@@ -145,7 +173,8 @@ def tiled(x: Float[Array, "B H W C"], kernel: Float[Array, "k w C O"], zeros: Ze
     blocks = x.reshape(batch, x.shape[1] // 2, 2, x.shape[2] // 2, 2, maps).swapaxes(2, 3)
     blocks = blocks.reshape(*blocks.shape[:3], 4 * maps)  # two by two pixels as one with four times the maps
     under = [blocks[:, a : a + tiles[0], b : b + tiles[1]] for a in range(seen[0]) for b in range(seen[1])]
-    y = jnp.concatenate(under, -1) @ _in_four_places(kernel, seen)
+    # Of two axes, here as in `in_blocks`: the gradient of a product over four would copy δ with its axes exchanged, in twice the time.
+    y = jnp.concatenate(under, -1).reshape(-1, 4 * maps * math.prod(seen)) @ _in_four_places(kernel, seen)
     y = y.reshape(batch, *tiles, 2, 2, features).swapaxes(2, 3).reshape(batch, 2 * tiles[0], 2 * tiles[1], features)
     return y[:, :rows, :columns]
 
@@ -159,32 +188,56 @@ def _in_four_places(kernel: Float[Array, "k w C O"], seen: Sequence[int]) -> Flo
     return rows.swapaxes(1, 2).reshape(-1, 4 * features)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4, 5))
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def direct(
-    x: Float[Array, "B H W C"], kernel: Float[Array, "k w D O"], stride: int, zeros: Zeros, dilation: int, groups: int
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k w C O"], stride: int, zeros: Zeros, dilation: int
 ) -> Float[Array, "B P Q O"]:
-    """`plain`, whose gradients are convolutions of the same layout."""
-    return plain(x, kernel, stride, zeros, dilation, groups)
+    """`plain`, whose gradients are a convolution of the same layout and a matrix product a block of images."""
+    return plain(x, kernel, stride, zeros, dilation)
 
 
 @direct.defjvp
-def _tangent(
-    stride: int, zeros: Zeros, dilation: int, groups: int, primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    (x, kernel), (dx, dkernel) = primals, tangents
-    y = direct(x, kernel, stride, zeros, dilation, groups)
-    how = (stride, zeros, dilation, groups)
-    # These layouts are chosen for their transposes. The barriers keep XLA from turning them back.
-    exchanged = lax.optimization_barrier(kernel.swapaxes(2, 3)) if groups == 1 else None
-    of_x = _lax(dx, kernel if exchanged is None else exchanged, ("NHWC", "HWIO" if exchanged is None else "HWOI", "NHWC"), *how)
-    if groups > 1:
-        return y, of_x + _lax(x, dkernel, ("NHWC", "HWIO", "NHWC"), *how)
-    maps_first = lax.optimization_barrier(x.transpose(3, 1, 2, 0))
-    of_kernel = _lax(maps_first, dkernel.transpose(2, 0, 1, 3), ("CHWN", "IHWO", "HWNC"), *how)
-    return y, of_x + of_kernel.transpose(2, 0, 1, 3)
+def _tangent(stride: int, zeros: Zeros, dilation: int, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, kernel), (dx, dkernel), how = primals, tangents, (stride, zeros, dilation)
+    # A layout that is chosen for its transpose: NHWC with HWIO.
+    of_x = _lax(dx, kernel.swapaxes(2, 3), ("NHWC", "HWOI", "NHWC"), *how)
+    return direct(x, kernel, *how), of_x + in_blocks(x, dkernel, *how)
 
 
-def _lax(x: Array, kernel: Array, layout: tuple[str, str, str], stride: int, zeros: Zeros, dilation: int, groups: int) -> Array:
+def in_blocks(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "k w C O"], stride: int, zeros: Zeros, dilation: int
+) -> Float[Array, "B P Q O"]:
+    """Some images at a time: what an output sees is one row of a matrix, whose product with the kernel gives all outputs of the block.
+
+    It is here for its transpose by the kernel, the sum over blocks of (matrix)ᵀ δ. The matrices, k² times the images, are not kept for it
+    but made anew, one in the place of the other.
+    """
+    *window, maps, features = kernel.shape
+    # Its transpose, δᵀ (matrix), is the quicker way round, and two axes are: three would be exchanged in a copy of δ.
+    weights = kernel.reshape(-1, features).T
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def outputs(images: Float[Array, "n H W C"]) -> Float[Array, "n P Q O"]:
+        seen = jnp.concatenate(_seen(images, window, stride, zeros, dilation), -1)
+        y = lax.dot_general(seen.reshape(-1, seen.shape[-1]), weights, (((1,), (1,)), ((), ())))
+        return y.reshape(*seen.shape[:3], features)
+
+    rows, columns = jax.eval_shape(outputs, x).shape[1:3]
+    most = max(1, BLOCK // (rows * columns * math.prod(window) * maps))
+    images = max(n for n in range(1, min(most, len(x)) + 1) if len(x) % n == 0)
+    y = lax.map(outputs, x.reshape(-1, images, *x.shape[1:]))
+    return y.reshape(len(x), *y.shape[2:])
+
+
+def _seen(x: Array, window: Sequence[int], stride: int, zeros: Zeros, dilation: int) -> list[Float[Array, "B P Q C"]]:
+    """The pixel at each place of the window, of all outputs."""
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*z, 0) for z in zeros), (0, 0, 0)])
+    rows, columns = (stride * ((n - r) // stride) + 1 for n, r in zip(x.shape[1:3], _reach(window, dilation), strict=True))
+    starts = [(a * dilation, b * dilation) for a in range(window[0]) for b in range(window[1])]
+    return [x[:, a : a + rows : stride, b : b + columns : stride] for a, b in starts]
+
+
+def _lax(x: Array, kernel: Array, layout: tuple[str, str, str], stride: int, zeros: Zeros, dilation: int, groups: int = 1) -> Array:
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), zeros, rhs_dilation=(dilation, dilation), dimension_numbers=layout, feature_group_count=groups
     )
@@ -206,24 +259,39 @@ def _reach(window: Sequence[int], dilation: int) -> list[int]:
     return [dilation * (w - 1) + 1 for w in window]
 
 
-def _check(x: Sequence[int], kernel: Sequence[int], stride: int, padding: Padding, dilation: int, groups: int) -> None:
-    """Raise an `InputError` unless images of shape `x` can be convolved with such a kernel, in such a way."""
+def _check(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> None:
+    """Raise an `InputError` unless these images can be convolved with this kernel, in such a way."""
+    if x.dtype != kernel.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(f"the images are {x.dtype}, the kernel {kernel.dtype}: both must be floats of one kind")
+    _check_shapes(x.shape, kernel.shape, stride, padding, dilation, groups)
+
+
+def _check_shapes(x: Sequence[int], kernel: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: Any) -> None:
     if len(x) < 3 or len(kernel) != 4:
         raise InputError(f"images (..., H, W, C) and a kernel (k, k, C/groups, O) are wanted, got shapes {tuple(x)} and {tuple(kernel)}")
+    if not all((*x, *kernel)):
+        raise InputError(f"every size must be at least 1, got images {tuple(x)} and a kernel {tuple(kernel)}")
     _at_least_1(stride=stride, dilation=dilation, groups=groups)
     maps, features = x[-1], kernel[3]
     if maps % groups or features % groups:
         raise InputError(f"{groups} groups do not divide {maps} maps below and {features} above")
     if kernel[2] * groups != maps:
-        raise InputError(f"the kernel is for {kernel[2] * groups} maps, the input {tuple(x)} has {maps}")
-    if isinstance(padding, str) and padding not in ("SAME", "VALID"):
-        raise InputError(f"padding must be 'SAME', 'VALID' or a number of zeros on each side, got {padding!r}")
+        times, taken = f", times {groups} groups," if groups > 1 else "", kernel[2] * groups
+        raise InputError(
+            f"a kernel (k, k, C, O) = {tuple(kernel)}{times} takes {taken} maps; images (..., H, W, C) = {tuple(x)} have {maps}"
+        )
+    if padding in ("SAME", "VALID"):
+        zeros = 0
+    elif isinstance(padding, bool) or not isinstance(padding, Integral):
+        raise InputError(f"padding must be 'SAME', 'VALID' or a whole number of zeros on each side, got {padding!r}")
+    else:
+        zeros = int(padding)
     if padding != "SAME":
         for n, reach in zip(x[-3:-1], _reach(kernel[:2], dilation), strict=True):
-            output_size(n, reach, stride, 0 if padding == "VALID" else padding)
+            output_size(n, reach, stride, zeros)
 
 
-def _at_least_1(**values: int) -> None:
+def _at_least_1(**values: Any) -> None:
     for name, value in values.items():
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")

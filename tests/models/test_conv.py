@@ -1,5 +1,6 @@
 """The convolution against loops in NumPy, and its derivatives against those of the plain one, in every way that it is computed."""
 
+import inspect
 import itertools
 from functools import partial
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from jaxnn.models import conv as module
-from jaxnn.models.conv import Conv, conv, covering, direct, plain, tiled
+from jaxnn.models.conv import Conv, conv, covering, direct, in_blocks, plain, shifted, tiled
 from jaxnn.types import InputError
 
 CASES = [  # kernel, stride, padding, dilation, groups, maps below, maps above
@@ -30,6 +31,7 @@ CASES = [  # kernel, stride, padding, dilation, groups, maps below, maps above
     (3, 1, 3, 1, 1, 2, 4),
     (3, 1, 1, 1, 2, 4, 6),
     (3, 2, 1, 2, 4, 4, 8),
+    (3, 1, 1, 1, 3, 3, 3),
 ]
 SIZES = [(8, 9), (7, 7)]
 COVERING = (7, 2, "VALID", 1, 1, 3, 4)
@@ -77,7 +79,12 @@ def ways(case, size):
     k, stride, padding, dilation, groups, *_ = case
     zeros = module._zeros(size, (k, k), stride, padding, dilation)
     found = {"plain": lambda x, w: plain(x, w, stride, zeros, dilation, groups)}
-    found["direct"] = lambda x, w: direct(x, w, stride, zeros, dilation, groups)
+    found["taken"] = lambda x, w: conv(x, w, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    if groups == 1:
+        found["direct"] = lambda x, w: direct(x, w, stride, zeros, dilation)
+        found["in blocks"] = lambda x, w: in_blocks(x, w, stride, zeros, dilation)
+    elif groups == case[-2]:
+        found["shifted"] = lambda x, w: shifted(x, w, stride, zeros, dilation)
     if zeros == ((0, 0), (0, 0)) and dilation == groups == 1 and size == (k, k):
         found["covering"] = covering
     if stride == dilation == groups == 1:
@@ -138,19 +145,51 @@ def test_one_image_is_a_batch_of_one_and_members_are_vmapped():
     np.testing.assert_allclose(both[1], -2 * both[0], rtol=1e-5)
 
 
-def test_the_gradient_in_a_loop_is_a_convolution_in_the_fast_layout():
-    """In the compiled step every convolution is NHWC with HWIO: XLA:CPU has no fast code for another inside a loop."""
-    x, kernel = drawn((3, 1, 1, 1, 1, 12, 4), (8, 8))
+@pytest.mark.parametrize("case", [(3, 1, 1, 1, 1, 12, 4), (3, 2, 1, 1, 1, 12, 4), (1, 2, 0, 1, 1, 12, 4), (3, 1, 2, 2, 2, 24, 8)], ids=str)
+def test_every_convolution_of_a_step_in_a_loop_is_of_the_fast_layout(case, optimised):
+    """Compiled, forward and by the input are NHWC with HWIO and without groups: XLA:CPU has no fast code for another inside a loop."""
+    (x, kernel), (_, stride, padding, dilation, groups, *_) = drawn(case, (8, 8)), case
+    convolved = partial(conv, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
     def step(state, _):
-        gradients = jax.grad(lambda x, w: jnp.sum(jnp.tanh(conv(x, w, padding=1))), (0, 1))(*state)
+        gradients = jax.grad(lambda x, w: jnp.sum(jnp.tanh(convolved(x, w))), (0, 1))(*state)
         return jax.tree.map(jnp.subtract, state, gradients), None
 
-    text = jax.jit(lambda *state: lax.scan(step, state, None, length=3)).lower(x, kernel).as_text()
-    layouts = [line.split("dim_numbers = ")[1].split(",  ")[0] for line in text.splitlines() if "stablehlo.convolution" in line]
-    assert len(layouts) == 3  # forward, by the input, by the kernel
-    assert {layout.split("]x[")[0] for layout in layouts} == {"[b, 0, 1, f"}
-    assert {layout.split("]x[")[1].split(", window")[0] for layout in layouts} == {"0, 1, i, o]->[b, 0, 1, f]"}
+    text = jax.jit(lambda *state: lax.scan(step, state, None, length=3)).lower(x, kernel).compile().as_text()
+    convolutions = [line for line in text.splitlines() if " convolution(" in line]
+    assert len(convolutions) == 2 * groups
+    assert all("dim_labels=b01f_01io->b01f" in line and "feature_group_count" not in line for line in convolutions)
+
+
+def test_a_block_holds_part_of_the_images(monkeypatch):
+    """6 images in blocks of at most 2: the matrix is made for two of them at once, not for all."""
+    monkeypatch.setattr(module, "BLOCK", 2 * 6 * 7 * 9 * 12)
+    x, kernel = drawn((3, 1, 0, 1, 1, 12, 4), (8, 9), batch=6)
+    by_kernel = jax.grad(lambda w: jnp.sum(jnp.tanh(direct(x, w, 1, ((0, 0), (0, 0)), 1))))
+    expected = jax.grad(lambda w: jnp.sum(jnp.tanh(plain(x, w, 1, ((0, 0), (0, 0)), 1))))(kernel)
+    np.testing.assert_allclose(jax.jit(by_kernel)(kernel), expected, atol=5e-5)
+    text = jax.jit(by_kernel).lower(kernel).as_text()
+    assert "tensor<84x108xf32>" in text
+    assert "tensor<252x108xf32>" not in text
+
+
+def test_members_of_a_sweep_have_the_gradients_that_each_has_alone():
+    x, kernel = drawn((3, 1, 1, 1, 1, 12, 4), (6, 7))
+    gradient = jax.grad(lambda x, w: jnp.sum(jnp.tanh(direct(x, w, 1, ((1, 1), (1, 1)), 1))), (0, 1))
+    xs, kernels = jnp.stack([x, x + 1]), jnp.stack([kernel, -2 * kernel])
+    both = jax.jit(jax.vmap(gradient))(xs, kernels)
+    for member in range(2):
+        for ours, alone in zip(both, gradient(xs[member], kernels[member]), strict=True):
+            np.testing.assert_allclose(ours[member], alone, atol=2e-5)
+
+
+def test_half_precision_goes_through_and_comes_back():
+    x, kernel = drawn((3, 1, 1, 1, 1, 12, 4), (6, 7))
+    gradient = jax.jit(jax.grad(lambda x, w: jnp.sum(jnp.tanh(conv(x, w, padding=1)).astype(jnp.float32)), (0, 1)))
+    halves, expected = gradient(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)), gradient(x, kernel)
+    for ours, theirs in zip(halves, expected, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        assert jnp.abs(ours - theirs).max() < 0.05 * jnp.abs(theirs).max()
 
 
 class Two(nn.Module):
@@ -171,6 +210,7 @@ def test_row_82_a_layer_has_a_kernel_a_map_and_a_bias():
     first = by_hand(np.asarray(x), np.asarray(params["first"]["kernel"]), 1, "SAME", 1, 1) + 0.1
     second = by_hand(first, np.asarray(params["second"]["kernel"]), 1, "VALID", 1, 1) + 0.1
     np.testing.assert_allclose(net.apply({"params": params}, x), second, atol=2e-5)
+    assert Conv(2, (1, 3)).init(jax.random.key(0), x)["params"]["kernel"].shape == (1, 3, 1, 2)
     assert "bias" not in Conv(2, 3, use_bias=False).init(jax.random.key(0), x)["params"]
 
 
@@ -182,12 +222,20 @@ def test_an_image_that_is_too_small_names_the_layer():
 @pytest.mark.parametrize(
     ("kernel", "how", "says"),
     [
-        ((3, 3, 3, 2), {}, r"the kernel is for 3 maps, the input \(1, 8, 8, 4\) has 4"),
+        ((3, 3, 3, 2), {}, r"a kernel \(k, k, C, O\) = \(3, 3, 3, 2\) takes 3 maps; images \(..., H, W, C\) = \(1, 8, 8, 4\) have 4"),
+        ((3, 3, 4, 4), {"groups": 2}, r"\(3, 3, 4, 4\), times 2 groups, takes 8 maps"),
+        ((3, 3, 4, 0), {}, r"every size must be at least 1, got images \(1, 8, 8, 4\) and a kernel \(3, 3, 4, 0\)"),
+        ((3, 3, 4, 6), {"stride": (2, 2)}, r"stride must be a whole number of at least 1, got \(2, 2\)"),
+        ((3, 3, 4, 6), {"stride": 1.5}, "stride must be a whole number of at least 1, got 1.5"),
+        ((3, 3, 4, 6), {"dilation": True}, "dilation must be a whole number of at least 1, got True"),
+        ((3, 3, 4, 6), {"padding": (1, 1)}, r"a whole number of zeros on each side, got \(1, 1\)"),
+        ((3, 3, 4, 6), {"padding": None}, "a whole number of zeros on each side, got None"),
+        ((3, 3, 4, 6), {"padding": "same"}, "padding must be 'SAME', 'VALID' or a whole number"),
         ((3, 3, 1, 6), {"groups": 3}, "3 groups do not divide 4 maps below and 6 above"),
-        ((3, 3, 4, 6), {"groups": 0}, "groups must be at least 1, got 0"),
-        ((3, 3, 4, 6), {"stride": 0}, "stride must be at least 1, got 0"),
-        ((3, 3, 4, 6), {"stride": -1, "padding": "SAME"}, "stride must be at least 1, got -1"),
-        ((3, 3, 4, 6), {"dilation": 0}, "dilation must be at least 1, got 0"),
+        ((3, 3, 4, 6), {"groups": 0}, "groups must be a whole number of at least 1, got 0"),
+        ((3, 3, 4, 6), {"stride": 0}, "stride must be a whole number of at least 1, got 0"),
+        ((3, 3, 4, 6), {"stride": -1, "padding": "SAME"}, "stride must be a whole number of at least 1, got -1"),
+        ((3, 3, 4, 6), {"dilation": 0}, "dilation must be a whole number of at least 1, got 0"),
         ((3, 3, 4, 6), {"padding": -1}, "padding must be at least 0, got -1"),
         ((3, 3, 4, 6), {"dilation": 4}, "a window of 9 does not fit into 8 pixels"),
     ],
@@ -195,10 +243,24 @@ def test_an_image_that_is_too_small_names_the_layer():
 )
 def test_what_cannot_be_convolved_is_named(kernel, how, says):
     with pytest.raises(InputError, match=says):
-        conv(jnp.zeros((1, 8, 8, 4)), jnp.zeros(kernel), **how)
+        inspect.unwrap(conv)(jnp.zeros((1, 8, 8, 4)), jnp.zeros(kernel), **how)  # past the types' own check
 
 
-@pytest.mark.parametrize(("numbers", "says"), [((4, 0), "layer: window must be at least 1, got 0"), ((0, 3), "layer: features must be")])
+def test_kinds_of_numbers_are_not_mixed():
+    images, kernel = np.zeros((1, 8, 8, 1), np.uint8), jnp.zeros((3, 3, 1, 2))
+    for given_images, says in (
+        (images, "uint8, the kernel float32"),
+        (jnp.zeros(images.shape, jnp.bfloat16), "bfloat16, the kernel float32"),
+    ):
+        with pytest.raises(InputError, match=f"the images are {says}: both must be floats of one kind"):
+            inspect.unwrap(conv)(given_images, kernel)
+    with pytest.raises(InputError, match="layer: the images are bfloat16"):
+        Conv(2, 3, name="layer").init(jax.random.key(0), jnp.zeros((1, 8, 8, 1), jnp.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"), [((4, 0), "layer: window must be a whole number of at least 1, got 0"), ((0, 3), "layer: features must be")]
+)
 def test_a_layer_that_cannot_be_names_itself(numbers, says):
     with pytest.raises(InputError, match=says):
         Conv(*numbers, name="layer").init(jax.random.key(0), jnp.zeros((1, 8, 8, 4)))
