@@ -21,7 +21,7 @@ Command: python -m benchmarks.optimizer_family        (5 minutes on two CPU core
 LeNet-5, to a validation accuracy above .95, 15 minutes on one core: python -m benchmarks.optimizer_family --workloads lenet
 With the full MNIST: JAXNN_DATA=… python -m benchmarks.optimizer_family --data mnist --workloads sigmoid_30_30 sigmoid_30x6 algoperf_mnist
 Expected on mnist_5k: with two hidden sigmoid layers all seven pass .92 within 136 to 240 steps, Nesterov's first; with six, Adam, Adagrad
-and RMSprop alone leave chance, to .87, .61 and .58 on the test images.
+and RMSprop alone leave chance, to .87, .61 and .58 on the test images. LeNet-5 passes .95 within 65 steps (RMSprop) to 110 (SGD, Adagrad).
 """
 
 import inspect

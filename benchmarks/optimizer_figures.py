@@ -58,7 +58,8 @@ def rate_panels(record: Record, title: str) -> tuple[Figure, list[tuple[str, Axe
 
 def legend(figure: Figure, ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(7, max(1, len(labels))), frameon=False, fontsize=9)
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / 1.2)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def draw_curves(record: Record) -> Figure:

@@ -1,5 +1,6 @@
 """The look that the figures share."""
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,15 @@ from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart by colour-blind readers: Okabe and Ito 2008, without the yellow that vanishes on white."""
+INCHES_A_LETTER = 0.09
+"""Of a title."""
 
 
 def panels(rows: int, columns: int, title: str, size: tuple[float, float] = (3.8, 3.0), **shared: Any) -> tuple[Figure, np.ndarray]:
     """A figure of rows × columns axes, `size` inches each, without pyplot's global state."""
-    figure = Figure(figsize=(max(5.0, size[0] * columns), size[1] * rows + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    width = max(5.0, size[0] * columns)
+    figure = Figure(figsize=(width, size[1] * rows + 0.5), layout="constrained")
+    figure.suptitle(fill(title, int(width / INCHES_A_LETTER)), fontsize=12)
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)

@@ -20,7 +20,7 @@ Bengio, Haffner 1998, doi:10.1109/5.726791, section III and fig. 9.
 
 Command: python -m experiments.lenet_mnist        (the shipped digits; JAXNN_DATA=… with --data mnist for the numbers)
 Expected, with `--data mnist --nets LeNet5` (50 minutes on one busy CPU core): a median test error of .82 % plain and .59 % distorted,
-over 5 seeds.
+over 5 seeds. With `--nets LeNet5Original` (an hour): .94 % and .61 %.
 """
 
 from collections.abc import Callable, Iterator, Mapping
