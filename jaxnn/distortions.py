@@ -1,7 +1,9 @@
-"""Images drawn anew: shifted, scaled, squeezed and sheared by random amounts, on the device, one draw an image.
+"""Images drawn anew on the device, one draw an image: moved by random affine maps, or cut out at random and turned over.
 
-An affine map about the image's centre, in two passes of linear interpolation, rows before columns: a pixel (i, j) of the new image,
-counted from the centre, comes from
+`distorted` is for digits, `cropped_and_flipped` for photographs; a digit turned over is another or none, `cropped` alone leaves it one.
+
+`distorted` is an affine map about the image's centre, in two passes of linear interpolation, rows before columns: a pixel (i, j) of the
+new image, counted from the centre, comes from
 
 row i / v + t, column (j - h·i) / u - s,
 
@@ -11,6 +13,8 @@ product with the matrix of their weights on a CPU.
 
 Source: LeCun et al. 1998, doi:10.1109/5.726791, section III.A, whose 540,000 distorted digits are planar affine maps: "translation",
 scale, squeeze (a compression one way with an elongation the other) and horizontal shear; lecture row 106. The paper gives no ranges.
+Cut out and turned over: Krizhevsky, Sutskever and Hinton 2012, NIPS, section 4.1; with the border of He et al. 2016, arXiv:1512.03385,
+section 4.2; lecture rows 107 and 108.
 """
 
 from typing import NamedTuple
@@ -67,6 +71,30 @@ def moved(
     ink = _between(ink.reshape(len(images), height, -1), rows).reshape(images.shape)
     by_row = _between(ink.reshape(-1, *ink.shape[2:]), column.reshape(-1, width))
     return by_row.reshape(images.shape) + background
+
+
+def cropped_and_flipped(key: PRNGKeyArray, images: Float[Array, "B H W C"], padding: int = 4) -> Float[Array, "B H W C"]:
+    """Each image `cropped`, and as likely as not `flipped`: what He et al. 2016 train on, section 4.2. Lecture row 108."""
+    crop_key, flip_key = jax.random.split(key)
+    return flipped(flip_key, cropped(crop_key, images, padding))
+
+
+def cropped(key: PRNGKeyArray, images: Float[Array, "B H W C"], padding: int = 4, background: float = 0.0) -> Float[Array, "B H W C"]:
+    """Windows of the images' own size at places drawn evenly from the (2·padding + 1)² ones within a border of so many pixels.
+
+    The border is `background`, 0 where the mean was taken off. Lecture row 108. Raises `InputError` for a padding below 0.
+    """
+    if padding < 0:
+        raise InputError(f"padding must be a number of pixels from 0, got {padding}")
+    around = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=background)
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1)
+    return jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:]))(around, corners)
+
+
+def flipped(key: PRNGKeyArray, images: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+    """Each image with left and right exchanged, or as it is: even chances. Lecture row 107."""
+    turn = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
+    return jnp.where(turn, images[:, :, ::-1], images)
 
 
 def _between(values: Float[Array, "B N D"], places: Float[Array, "B M"]) -> Float[Array, "B M D"]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.distortions import RANGES, Ranges, distorted, moved
+from jaxnn.distortions import RANGES, Ranges, cropped, cropped_and_flipped, distorted, flipped, moved
 from jaxnn.types import InputError
 
 STILL = Ranges(0.0, 0.0, 0.0, 0.0)
@@ -105,3 +105,53 @@ def test_a_squeeze_keeps_the_area_and_a_scale_does_not():
 def test_a_range_below_zero_is_an_error(reach):
     with pytest.raises(InputError, match=f"shear must be a range from 0, got {reach}"):
         distorted(jax.random.key(0), photographs(), Ranges(shear=reach))
+
+
+def windows(image, padding, background=0.0):
+    """All that can be cut out of an image with a border, by place."""
+    height, width = image.shape[:2]
+    around = np.pad(image, ((padding, padding), (padding, padding), (0, 0)), constant_values=background)
+    places = range(2 * padding + 1)
+    return {(i, j): around[i : i + height, j : j + width] for i in places for j in places}
+
+
+def found(window, known):
+    """The place whose window it is."""
+    (place,) = [place for place, expected in known.items() if np.array_equal(window, expected)]
+    return place
+
+
+def test_row_108_every_window_within_the_border_is_as_likely():
+    image = np.random.default_rng(0).random((4, 5, 2), np.float32)
+    drawn = cropped(jax.random.key(0), jnp.broadcast_to(image, (900, 4, 5, 2)), 1, 0.25)
+    known = windows(image, 1, 0.25)
+    places = [found(window, known) for window in np.asarray(drawn)]
+    for place in known:
+        assert abs(places.count(place) - 100) < 40, place  # four standard deviations of 900 draws from nine
+
+
+def test_row_108_an_image_is_turned_over_as_often_as_not_and_each_by_itself():
+    x = jnp.asarray(np.random.default_rng(0).random((400, 3, 4, 2), np.float32))
+    turned = flipped(jax.random.key(0), x)
+    over = np.array([np.array_equal(new, old[:, ::-1]) for new, old in zip(turned, x, strict=True)])
+    as_it_was = np.array([np.array_equal(new, old) for new, old in zip(turned, x, strict=True)])
+    assert (over ^ as_it_was).all()
+    assert 160 < over.sum() < 240
+
+
+def test_row_108_cut_out_and_turned_over_by_draws_that_do_not_hang_together():
+    """Four pixels of border and no flag: 81 windows, each both ways."""
+    image = np.random.default_rng(0).random((6, 6, 1), np.float32)
+    drawn = np.asarray(cropped_and_flipped(jax.random.key(0), jnp.broadcast_to(image, (600, 6, 6, 1))))
+    known = {(*place, False): window for place, window in windows(image, 4).items()}
+    known |= {(*place, True): window[:, ::-1] for place, window in windows(image, 4).items()}
+    known = {place: window for place, window in known.items() if np.count_nonzero(window) > 3}  # few pixels may be those of another
+    places = np.array([found(window, known) for window in drawn if np.count_nonzero(window) > 3], float)
+    assert {*places[:, 0]} == {*places[:, 1]} == {*range(9)}
+    assert abs(np.corrcoef(places.T) - np.eye(3)).max() < 0.17
+    np.testing.assert_array_equal(drawn, cropped_and_flipped(jax.random.key(0), jnp.broadcast_to(image, (600, 6, 6, 1))))
+
+
+def test_a_border_below_zero_is_an_error():
+    with pytest.raises(InputError, match="padding must be a number of pixels from 0, got -1"):
+        cropped(jax.random.key(0), photographs(), -1)
