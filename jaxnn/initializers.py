@@ -31,6 +31,7 @@ __all__ = [
     "glorot_normal",
     "glorot_uniform",
     "he_normal",
+    "he_normal_of_fan_out",
     "he_uniform",
     "lecun_normal",
     "lecun_uniform",
@@ -60,6 +61,8 @@ glorot_uniform = jax_initializers.glorot_uniform()
 """W ~ U(-√(6/(n_in + n_out)), √(6/(n_in + n_out))), variance 2/(n_in + n_out). Glorot and Bengio 2010, eq. 16."""
 he_normal = jax_initializers.he_normal()
 """W ~ truncated normal of variance 2/n_in, for ReLU. He, Zhang, Ren, Sun 2015, arXiv:1502.01852, eq. 10 (there uncut)."""
+he_normal_of_fan_out = jax_initializers.variance_scaling(2.0, "fan_out", "normal")
+"""W ~ N(0, 2/n_out), uncut: it keeps the size of gradients, he_normal that of outputs. He et al. 2015, eq. 14."""
 he_uniform = jax_initializers.he_uniform()
 """W ~ U(-√(6/n_in), √(6/n_in)), variance 2/n_in. He et al. 2015, as he_normal."""
 
@@ -96,6 +99,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "glorot_normal": glorot_normal,
     "glorot_uniform": glorot_uniform,
     "he_normal": he_normal,
+    "he_normal_of_fan_out": he_normal_of_fan_out,
     "he_uniform": he_uniform,
     "zeros": zeros,
 }

@@ -2,13 +2,14 @@
 
 import inspect
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from jaxnn import learners, losses, measure, penalties
+from jaxnn import initializers, learners, losses, measure, penalties
 from jaxnn.activations import tanh
 from jaxnn.learners import (
     backpropagation,
@@ -21,7 +22,8 @@ from jaxnn.learners import (
     supervised,
 )
 from jaxnn.learners.backpropagation import SIGMOID_CROSS_ENTROPY, image_and_binary
-from jaxnn.models import MLP, functional
+from jaxnn.models import MLP, CifarResNet, functional
+from jaxnn.models.classifier import classifier
 from jaxnn.models.neocognitron import Stage
 from jaxnn.models.rbf import functional_rbf
 from jaxnn.models.som import hexagonal, rectangular
@@ -63,12 +65,31 @@ def supervised_rbf():
     return supervised(*functional_rbf(8, 3, width=1.0), losses.softmax_cross_entropy_with_integer_labels, optax.adam(0.1))
 
 
+def supervised_batch_norm():
+    net = CifarResNet(1, classes=3, maps=(4, 8))
+    return supervised(*functional(net), losses.softmax_cross_entropy_with_integer_labels, optax.adam(0.03))
+
+
+class Dropping(nn.Module):
+    """The dense layers of the nets of 2012, few units each."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        return classifier(x, 3, dropout=0.5, train=train, kernel_init=initializers.he_normal, units=(32, 32))
+
+
+def supervised_dropout():
+    return supervised(*functional(Dropping()), losses.softmax_cross_entropy_with_integer_labels, optax.adam(0.03))
+
+
 LEARNERS = {
     "batch_competitive": (batch_map, images_and_labels),
     "competitive": (online_map, images_and_labels),
     "supervised": (supervised_mlp, images_and_labels),
     "supervised, RBF": (supervised_rbf, images_and_labels),
     "supervised, L-BFGS": (lambda: supervised_mlp(optimizer=optax.lbfgs()), images_and_labels),
+    "supervised, BatchNorm": (supervised_batch_norm, images_and_labels),
+    "supervised, dropout": (supervised_dropout, images_and_labels),
     "backpropagation": (lambda: backpropagation((8, 3), 1.0, activation=tanh), images_and_labels),
     "one_vs_rest": (lambda: one_vs_rest(binary_net(), 3), images_and_labels),
     "neocognitron_rule": (tiny_neocognitron, images_and_labels),

@@ -24,6 +24,7 @@ RECIPES = {
     "glorot_normal": (TRUNCATED, (2 / (N_IN + N_OUT)) ** 0.5),
     "glorot_uniform": (UNIFORM, (2 / (N_IN + N_OUT)) ** 0.5),
     "he_normal": (TRUNCATED, (2 / N_IN) ** 0.5),
+    "he_normal_of_fan_out": (NORMAL, (2 / N_OUT) ** 0.5),
     "he_uniform": (UNIFORM, (2 / N_IN) ** 0.5),
 }
 

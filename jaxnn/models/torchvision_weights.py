@@ -1,4 +1,4 @@
-"""Weights of torchvision's AlexNet, VGG and GoogLeNet in the nets of this library: the same logits to rounding.
+"""Weights of torchvision's AlexNet, VGG, GoogLeNet and ResNet in the nets of this library: the same logits to rounding.
 
     net = VGG16()
     shapes = jax.eval_shape(functional(net).init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
@@ -31,6 +31,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxnn.models.alexnet import AlexNet
 from jaxnn.models.functional import Variables
 from jaxnn.models.googlenet import GoogLeNet
+from jaxnn.models.resnet import ResNet
 from jaxnn.models.vgg import VGG
 from jaxnn.types import InputError
 
@@ -118,10 +119,18 @@ def googlenet(net: GoogLeNet, module: Names) -> str:
     return ".".join(branches.get(name, name) for name in module)
 
 
+def resnet(net: ResNet, module: Names) -> str:
+    """Points between a stage and the number of a block, and the shortcuts' projections in a sequence: `layer2.0.downsample.1`."""
+    block, *parts = module
+    projection = {"conv_project": "downsample.0", "bn_project": "downsample.1"}
+    return ".".join((block.replace("_", "."), *(projection.get(part, part) for part in parts)))
+
+
 RULES: dict[type, Rule] = {
     AlexNet: Rule(alexnet, {"fc6": 6}),
     VGG: Rule(vgg, {"fc6": 7}),
     GoogLeNet: Rule(googlenet, {"fc1": 4}),
+    ResNet: Rule(resnet, {}),
 }
 
 
