@@ -8,12 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn.schedules import check_range, constant, cosine, exponential, inverse_time, step_decay, warm_up
+from jaxnn.schedules import check_range, constant, cosine, drops, exponential, inverse_time, step_decay, warm_up
 from jaxnn.types import InputError
 
 SCHEDULES = {
     "constant": constant,
     "step_decay": lambda peak: step_decay(peak, 0.5, every=4),
+    "drops": lambda peak: drops(peak, 0.1, (3, 6)),
     "exponential": lambda peak: exponential(peak, 0.1),
     "inverse_time": lambda peak: inverse_time(peak, 0.1),
     "cosine": lambda peak: cosine(peak, 10, floor=0.1),
@@ -41,6 +42,16 @@ def test_row_56_a_block_of_steps_has_one_rate():
 def test_row_57_erratum_18_exponential_decay_with_k_the_rate_and_t_the_index():
     np.testing.assert_allclose(values(exponential(0.1, 0.5), range(4)), [0.1, 0.0606531, 0.0367879, 0.0223130], rtol=1e-5)
     np.testing.assert_allclose(values(exponential(0.1, 0.5), range(9)), values(step_decay(0.1, math.exp(-0.5)), range(9)), rtol=1e-5)
+
+
+def test_drops_by_hand_and_against_optax():
+    assert values(drops(0.4, 0.1, (2, 5)), range(7)) == pytest.approx([0.4, 0.4, 0.04, 0.04, 0.04, 0.004, 0.004])
+    assert values(drops(0.4, 0.5, (0, 0)), range(2)) == pytest.approx([0.1, 0.1])
+    assert values(drops(0.4, 0.5, ()), range(2)) == pytest.approx([0.4, 0.4])
+    theirs = optax.piecewise_constant_schedule(0.3, {4: 0.1, 7: 0.1})
+    np.testing.assert_allclose(drops(0.3, 0.1, (4, 7))(jnp.arange(10)), theirs(jnp.arange(10)), rtol=1e-6)
+    with pytest.raises(InputError, match="at must be steps from 0, got 4 -1"):
+        drops(0.3, 0.1, (4, -1))
 
 
 def test_inverse_time_by_hand():
