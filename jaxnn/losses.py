@@ -86,6 +86,21 @@ def softmax_cross_entropy_with_integer_labels(logits: Float[Array, "*batch K"], 
     return -_at_label(jax.nn.log_softmax(logits, axis=-1), labels)
 
 
+def smoothed_cross_entropy(
+    logits: Float[Array, "*batch K"], labels: Integer[Array, "*batch"], smoothing: float = 0.1
+) -> Float[Array, "*batch"]:
+    """E = -(1 - ε) log p_label - (ε/K) Σ_k log p_k for p = softmax(z): the label, and with ε = `smoothing` a little of every class.
+
+    The cross-entropy with targets that stay below 1, so that logits stop growing. NaN, in value and gradient, for a label outside
+    0 ≤ label < K. Szegedy et al. 2016, Rethinking the Inception architecture, arXiv:1512.00567, section 7.
+
+    >>> f"{smoothed_cross_entropy(jnp.log(jnp.array([0.8, 0.2])), jnp.array(0), 0.5):.6f}"  # -.75 log .8 - .25 log .2
+    '0.569717'
+    """
+    log_probabilities = jax.nn.log_softmax(logits, axis=-1)
+    return -(1 - smoothing) * _at_label(log_probabilities, labels) - smoothing * log_probabilities.mean(-1)
+
+
 def sigmoid_cross_entropy(logits: Float[Array, "*batch K"], targets: Real[Array, "*batch K"]) -> Float[Array, "*batch"]:
     """E = Σ_k [t_k log(1 + e^(-z_k)) + (1 - t_k) log(1 + e^(z_k))], K independent yes-or-no outputs; ∂E/∂z = σ(z) - t.
 

@@ -20,6 +20,7 @@ from jaxnn.losses import (
     mean_absolute_error,
     mean_squared_error,
     sigmoid_cross_entropy,
+    smoothed_cross_entropy,
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
@@ -252,3 +253,19 @@ def test_accuracy_is_1_where_the_largest_output_is_the_label():
     np.testing.assert_array_equal(hits, [1, 0, 1, 0])
     assert hits.dtype == jnp.float32
     np.testing.assert_array_equal(jax.jit(jax.vmap(accuracy))(outputs, jnp.array([1, 1, 0, 7])), hits)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_smoothed_labels_are_targets_between_the_label_and_all_classes(smoothing):
+    logits, labels = np.random.default_rng(0).normal(size=(5, 4)), np.array([0, 3, 1, 1, 2])
+    targets = (1 - smoothing) * np.eye(4)[labels] + smoothing / 4
+    expected = -(targets * special.log_softmax(logits, axis=-1)).sum(-1)
+    given = jnp.asarray(logits, jnp.float32)
+    np.testing.assert_allclose(smoothed_cross_entropy(given, jnp.asarray(labels), smoothing), expected, rtol=1e-5)
+    slope = jax.grad(lambda z: smoothed_cross_entropy(z, jnp.asarray(labels), smoothing).sum())(given)
+    np.testing.assert_allclose(slope, special.softmax(logits, axis=-1) - targets, atol=1e-6)
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_smoothed_label_outside_the_classes_is_nan(label):
+    assert np.isnan(smoothed_cross_entropy(jnp.zeros(4), jnp.array(label)))
