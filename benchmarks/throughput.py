@@ -8,7 +8,8 @@ seven optimizers, beside PyTorch at three rates, one model after the other; it i
 `optimizer_grid_batch10`, whose ratio is the median of the seven.
 
 The `lenet` works are LeNet-5 with ReLU, batch 128, in the same way (`benchmarks.lenet_matches`): in the loop's scan, `stepped` by one
-call a batch from Python, and on an accelerator in `bf16` too. `--only lenet` takes them all, as it takes all of any net.
+call a batch from Python, and on an accelerator in `bf16` too. `--only lenet` takes them all, as it takes all of any net. The `resnet`
+works are residual nets on images of noise (`benchmarks.resnet_matches`); those of 18 and 50 layers are for accelerators.
 
 The `som` works have 10 × 10 units; a model-step of theirs is one sample. `som_online` is what MiniSom does; `som_batch` is another
 algorithm, beside MiniSom's online rule and its batch rule. `quality` lines give the quantization errors that training comes to.
@@ -38,7 +39,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import lenet_matches, mlp_matches, scales, som_matches
+from benchmarks import lenet_matches, mlp_matches, resnet_matches, scales, som_matches
 from benchmarks.race import Match, Scores, compete, matmul_rate
 from experiments import command, figures
 from experiments.unfinished import NOTHING, Keep
@@ -49,7 +50,7 @@ from jaxnn.types import Batch, unknown
 @dataclass(frozen=True)
 class Config:
     only: tuple[str, ...] | None = None
-    """Works to measure, such as mlp_batch10 or mlp_sweep8_batch1000, or all of a net: mlp, optimizer, lenet, som; None takes all."""
+    """Works to measure, such as mlp_batch10, or all of a net: mlp, optimizer, lenet, resnet20, som; None takes all."""
     models: tuple[int, ...] | None = None
     """Sizes of the sweeps; None takes 8, 32, 128, and on an accelerator 512 and 4096 too."""
     repeats: int = 5
@@ -66,7 +67,8 @@ class Config:
 def matches(config: Config, data: Batch) -> list[Match]:
     """All that can be measured. A new net is a file of its own and an entry here."""
     default = (8, 32, 128) if jax.default_backend() == "cpu" else (8, 32, 128, 512, 4096)
-    return mlp_matches.matches(config.models or default, data) + lenet_matches.matches(data) + som_matches.matches(data)
+    images = lenet_matches.matches(data) + resnet_matches.matches()
+    return mlp_matches.matches(config.models or default, data) + images + som_matches.matches(data)
 
 
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:

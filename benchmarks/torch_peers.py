@@ -57,6 +57,7 @@ def _peer(
     """
     import torch
 
+    torch.backends.cudnn.allow_tf32 = False  # float32 convolutions in float32, as on our side
     inputs = [_input_shape(kernel, below) for (kernel, _), (below, _) in zip(layers, [layers[0], *layers], strict=False)]
     for module, (kernel, bias), shape in zip(weighted, layers, inputs, strict=True):
         weight = _outputs_first(kernel.reshape(shape)).reshape(module.weight.shape)
@@ -80,7 +81,7 @@ def _peer(
     def now() -> Layers:
         return [_in_our_layout(module, kernel, shape) for module, (kernel, _), shape in zip(weighted, layers, inputs, strict=True)]
 
-    return Peer(step, partial(_put, device), now, lambda losses: torch.stack(losses).cpu().numpy())
+    return Peer(step, partial(put, device), now, lambda losses: torch.stack(losses).cpu().numpy())
 
 
 def _input_shape(kernel: np.ndarray, below: np.ndarray) -> tuple[int, ...]:
@@ -103,7 +104,7 @@ def _in_our_layout(module: Any, kernel: np.ndarray, shape: tuple[int, ...]) -> t
     return np.moveaxis(weight.reshape(there), (0, 1), (-1, -2)).reshape(kernel.shape), bias
 
 
-def _put(device: str, array: np.ndarray) -> Any:
+def put(device: str, array: np.ndarray) -> Any:
     """Images (N, H, W, C) channels first, written anew: PyTorch chooses its convolution by the strides."""
     import torch
 

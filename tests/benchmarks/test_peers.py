@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from benchmarks import peers, som_matches, torch_peers
+from benchmarks import peers, resnet_matches, som_matches, torch_peers, torch_resnets
 from jaxnn import losses, optimizers
 from jaxnn.learners import Competitive, supervised
-from jaxnn.models import MLP, LeNet5, functional
+from jaxnn.models import MLP, CifarResNet, LeNet5, ResNet18, functional, torchvision_weights
 from tests.oracles import minisom_codebook
 
 LEARNING_RATE = 0.5
@@ -130,3 +130,23 @@ def test_minisom_sees_so_many_samples_in_batches():
 
     peers.minisom_batch(Counting(), np.zeros((10, 2)))(37)
     assert passes == [(10, 3), (7, 1)]
+
+
+def test_torch_takes_our_steps_on_a_residual_net(monkeypatch):
+    """CIFAR's, of 8 layers, from PyTorch's start; its running averages are another's business (`tests/peers`)."""
+    torch = pytest.importorskip("torch")
+    named_alike = torchvision_weights.Rule(lambda _, module: torchvision_weights.resnet(ResNet18(), module), {})
+    monkeypatch.setitem(torchvision_weights.RULES, CifarResNet, named_alike)
+    torch.manual_seed(0)
+    module, net, data = torch_resnets.cifar_resnet20(blocks=1), CifarResNet(1), resnet_matches.noise(8, 4)
+    ours = resnet_matches.learner(net)
+    state = jax.jit(ours.init)(jax.random.key(0), jax.tree.map(jnp.asarray, data))
+    named = {name: value.numpy() for name, value in module.state_dict().items()}
+    state = state._replace(variables=torchvision_weights.from_torchvision(net, state.variables, named))
+    peer = torch_resnets.residual_peer(lambda: module, resnet_matches.LEARNING_RATE)
+    measured = peers.advance(peer, data, 4)(10)
+    step, expected = jax.jit(ours.step), []
+    for rows in peers.rows(32, 4, 10, np.random.default_rng(0), np.asarray):
+        state, metrics = step(jax.random.key(1), state, {name: jnp.asarray(values[rows]) for name, values in data.items()})
+        expected.append(metrics["loss"])
+    np.testing.assert_allclose(measured, np.array(expected), rtol=2e-3)

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import lenet_matches, mlp_matches, peers, race, som_matches, throughput, torch_peers
+from benchmarks import lenet_matches, mlp_matches, peers, race, resnet_matches, som_matches, throughput, torch_peers
 from experiments import command
 from jaxnn import losses
 from jaxnn.data import Dataset, Source
-from jaxnn.models import LeNet5
+from jaxnn.models import CifarResNet, CifarResNet20, LeNet5, ResNet18, ResNet50
+from jaxnn.models.resnet import PaperBottleneck
 from jaxnn.record import load_run
 from jaxnn.train import fit
 
@@ -241,3 +242,23 @@ def test_maps_run_without_minisom(digits, monkeypatch):
 def test_operations_of_a_map():
     online, batch = som_matches.matches({"image": np.zeros((3, 28, 28, 1), np.uint8)})
     assert (online.flops, batch.flops) == (4 * 100 * 784, 2 * 100 * 784)
+
+
+def test_operations_of_residual_nets_are_the_published_ones():
+    """3.8 billion multiply-adds forward for 50 layers, with the stride in the 1×1 convolutions (He et al. 2016, table 1)."""
+    image = 224, 224, 3
+    first = 112 * 112 * 7 * 7 * 3 * 64
+    for net, billions in ((ResNet18(), 1.8), (ResNet50(block=PaperBottleneck), 3.8)):
+        step = resnet_matches.residual_flops(net, image, 2)
+        assert (step / 4 + first) / 3 == pytest.approx(billions * 1e9, rel=0.03)
+    conv1, blocks, dense = 9 * 3 * 16, 9 * (6 * 16**2 * 4**2 + (16 + 5 * 32) * 32 * 2**2 + (32 + 5 * 64) * 64), 640
+    assert resnet_matches.residual_flops(CifarResNet20(), (4, 4, 3), 1) == 2 * (2 * 4**2 * conv1 + 3 * (blocks + dense))
+
+
+def test_a_residual_net_in_a_scan(execute, no_torch, monkeypatch, capsys):
+    tiny = resnet_matches.match("resnet8_batch2", CifarResNet(1, maps=(4, 8)), None, side=8, batch_size=2)
+    monkeypatch.setattr(resnet_matches, "matches", lambda: [tiny])
+    assert execute("--only", "resnet8", "--repeats", "1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "skipped resnet8_batch2 torch_eager torch is not installed" in lines
+    assert (load_run(lines[-1]).history["rate/resnet8_batch2/jaxnn"] > 0).all()
