@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import command, figures, mistakes
@@ -121,6 +122,11 @@ class Config:
     def ranges(self) -> Ranges:
         return Ranges(self.shift, self.scale, self.squeeze, self.shear)
 
+    @property
+    def judged(self) -> str:
+        """What the images are called that no step sees."""
+        return "validation" if self.validation else "test"
+
     def epochs(self, images: str) -> int:
         return self.plain_epochs if images == "plain" else self.distorted_epochs
 
@@ -135,12 +141,17 @@ def make_learner(name: str, num_steps: int, ranges: Ranges | None = None) -> Lea
 
 
 def load(config: Config) -> tuple[Dataset, Dataset]:
-    """What is trained on and what is judged by."""
+    """What is trained on and what is judged by. Raises `InputError` where there are too few images for a batch, or for a sixth of them."""
     count = config.images or command.load_digits(config.digits, "train").source.count
-    if not config.validation:
-        return command.load_digits(config.digits, f"train[:{count}]"), command.load_digits(config.digits, "test")
-    split = count - count // VALIDATION
-    return command.load_digits(config.digits, f"train[:{split}]"), command.load_digits(config.digits, f"train[{split}:{count}]")
+    split = count - count // VALIDATION if config.validation else count
+    if config.validation and split == count:
+        raise InputError(
+            f"--validation leaves out one image in {VALIDATION}, and there are {count}: it needs --images of {VALIDATION} or more"
+        )
+    if config.batch_size > split:
+        raise InputError(f"--batch-size must be at most the {split:,} images that are trained on, got {config.batch_size}")
+    judged = f"train[{split}:{count}]" if config.validation else "test"
+    return command.load_digits(config.digits, f"train[:{split}]"), command.load_digits(config.digits, judged)
 
 
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
@@ -153,20 +164,22 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
             trained = train_one(config, net, images, train, judged, keep)
             runs.append(trained)
             measured = trained.history
-            history |= {f"test_error/{net}/{images}": 100 * (1 - measured.evaluation["accuracy"])}
+            history |= {f"{config.judged}_error/{net}/{images}": 100 * (1 - measured.evaluation["accuracy"])}
             history |= {f"{what}/{net}/{images}": by_epoch(config, measured.train[what], train) for what in ("loss", "accuracy")}
             history |= {f"diverged_at/{net}/{images}": measured.diverged_at}
             first = jax.tree.map(lambda x: x[0], trained.state)
             found = mistakes.found(answers(net, first, judged.arrays["image"]), judged.arrays, SHOWN)
             history |= {f"{what}/{net}/{images}": values for what, values in found.items()}
     axes = {name: AXES[name.split("/")[0]] for name in history}
-    about = {"data": train.source, "test_data": judged.source, "seconds": command.seconds(run.history for run in runs)}
+    source = {"validation" if config.validation else "test_data": judged.source}
+    about = {"data": train.source, **source, "seconds": command.seconds(run.history for run in runs)}
     full = train.source.name == "mnist" and not config.validation and config.images is None
     return command.Outcome(history, axes, list(compare_all(config, history, full)), about, first)
 
 
 AXES = {
     "test_error": ("seed", "evaluation"),
+    "validation_error": ("seed", "evaluation"),
     "loss": ("seed", "epoch"),
     "accuracy": ("seed", "epoch"),
     "diverged_at": ("seed",),
@@ -205,12 +218,11 @@ def answers(net: str, state: Any, images: np.ndarray) -> Float[np.ndarray, "B 10
 
 
 def compare_all(config: Config, history: Mapping[str, np.ndarray], full: bool) -> Iterator[Comparison]:
-    what = "validation" if config.validation else "test"
     for net in config.nets:
         for images in config.trained_on:
-            error, lost = history[f"test_error/{net}/{images}"][:, -1], history[f"diverged_at/{net}/{images}"] >= 0
+            error, lost = history[f"{config.judged}_error/{net}/{images}"][:, -1], history[f"diverged_at/{net}/{images}"] >= 0
             published = PUBLISHED[images] if full else None
-            yield compare(f"{net}, {images}, {config.epochs(images)} epochs: {what} error, %", error, published, diverged=lost)
+            yield compare(f"{net}, {images}, {config.epochs(images)} epochs: {config.judged} error, %", error, published, diverged=lost)
     for net in config.nets:
         for images in config.trained_on:
             wrong = 100 * (1 - history[f"accuracy/{net}/{images}"][:, -1])
@@ -218,13 +230,14 @@ def compare_all(config: Config, history: Mapping[str, np.ndarray], full: bool) -
 
 
 def plot(record: Record) -> Mapping[str, Figure]:
-    """Training by the epoch, what it comes to, and for each net its mistakes."""
+    """Training by the epoch, what it comes to, and for each net its mistakes, where it makes any."""
     drawn = {"errors": draw_errors(record)}
     for net, images in pairs(record):
-        key = f"{net}/{images}"
-        history = {what: record.history[f"{what}/{key}"] for what in mistakes.AXES}
-        heading = f"{net}, {images}, seed 0: {mistakes.wrong_of(history['confusion'])}; what it is → what it says"
-        drawn[f"mistakes_{net}_{images}"] = mistakes.draw_mistakes(history, "0123456789", heading, columns=10)
+        history = {what: record.history[f"{what}/{net}/{images}"] for what in mistakes.AXES}
+        wrong = mistakes.wrong_of(history["confusion"], judged_by(record))
+        heading = f"{net}, {images}, seed 0: {wrong}; what it is → what it says"
+        if len(history["mistaken"]):
+            drawn[f"mistakes_{net}_{images}"] = mistakes.draw_mistakes(history, "0123456789", heading, columns=10)
     return drawn
 
 
@@ -232,32 +245,50 @@ def pairs(record: Record) -> list[tuple[str, str]]:
     return [(net, images) for net in record.config["nets"] for images in record.config["trained_on"]]
 
 
+def judged_by(record: Record) -> str:
+    return "validation" if record.config["validation"] else "test"
+
+
 def draw_errors(record: Record) -> Figure:
-    """Left the error while training, an epoch a point; right that on images that no step saw, a seed a mark."""
-    source, judged = record.meta["data"], "validation" if record.config["validation"] else "test"
+    """Left the error while training, an epoch a point; right that on images that no step saw."""
+    source = record.meta["data"]
     figure, axes = figures.panels(1, 2, f"LeNet-5 on {source['name']}, {source['count']:,} training images", size=(5.2, 4.0))
     learning, final = axes[0]
-    for place, ((net, images), colour) in enumerate(zip(pairs(record), figures.COLOURS, strict=False)):
+    for (net, images), colour in zip(pairs(record), figures.COLOURS, strict=False):
         wrong = 100 * (1 - record.history[f"accuracy/{net}/{images}"])
         figures.band(learning, np.arange(1, wrong.shape[1] + 1), wrong, colour, f"{net}, {images}")
-        error = record.history[f"test_error/{net}/{images}"]
-        if record.config["validation"]:
-            final.plot(np.arange(1, error.shape[1]), np.median(error[:, 1:], 0), color=colour, marker=".")
-            continue
-        final.plot(np.full(len(error), place), error[:, -1], "o", color=colour, alpha=0.6)
-        final.plot([place - 0.3, place + 0.3], [np.median(error[:, -1])] * 2, color=colour, linewidth=2)
-        if source["name"] == "mnist":
-            final.plot([place - 0.4, place + 0.4], [PUBLISHED[images]] * 2, color="black", linestyle=":", linewidth=1.2)
-    learning.set(xlabel="epoch", ylabel="error while training, %", yscale="log")
-    learning.locator_params(axis="x", integer=True)
+    by_epochs(learning, record, "error while training, %")
     learning.legend(frameon=False, fontsize=8)
-    if record.config["validation"]:
-        final.set(xlabel="epoch", ylabel="validation error, %", yscale="log")
-        return figure
-    names = [f"{net}\n{images}" for net, images in pairs(record)]
-    final.set(ylabel=f"{judged} error, %, median as a bar, published dotted", ylim=(0, None))
-    final.set_xticks(range(len(names)), names, fontsize=8)
+    (draw_validation if record.config["validation"] else draw_test)(final, record)
     return figure
+
+
+def draw_validation(ax: Axes, record: Record) -> None:
+    """After every epoch, the median over seeds."""
+    for (net, images), colour in zip(pairs(record), figures.COLOURS, strict=False):
+        error = record.history[f"validation_error/{net}/{images}"][:, 1:]
+        ax.plot(np.arange(1, error.shape[1] + 1), np.median(error, 0), color=colour, marker=".")
+    by_epochs(ax, record, "validation error, %")
+
+
+def by_epochs(ax: Axes, record: Record, title: str) -> None:
+    """Whole epochs below, also where there are one or two."""
+    last = max(record.history[f"loss/{net}/{images}"].shape[1] for net, images in pairs(record))
+    ax.set(xlabel="epoch", ylabel=title, yscale="log", xlim=(0.5, last + 0.5))
+    ax.locator_params(axis="x", integer=True, min_n_ticks=1)
+
+
+def draw_test(ax: Axes, record: Record) -> None:
+    """At the end, a seed a mark; dotted the published error, where ours is compared with it."""
+    for place, ((net, images), colour, row) in enumerate(zip(pairs(record), figures.COLOURS, record.comparisons, strict=False)):
+        error = record.history[f"test_error/{net}/{images}"][:, -1]
+        ax.plot(np.full(len(error), place), error, "o", color=colour, alpha=0.6)
+        ax.plot([place - 0.3, place + 0.3], [np.median(error)] * 2, color=colour, linewidth=2)
+        if row.published is not None:
+            ax.plot([place - 0.4, place + 0.4], [row.published] * 2, color="black", linestyle=":", linewidth=1.2)
+    published = ", published dotted" if record.comparisons[0].published is not None else ""
+    ax.set(ylabel=f"test error, %, median as a bar{published}", ylim=(0, None))
+    ax.set_xticks(range(len(pairs(record))), [f"{net}\n{images}" for net, images in pairs(record)], fontsize=8)
 
 
 if __name__ == "__main__":

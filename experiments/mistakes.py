@@ -46,8 +46,13 @@ def found(logits: Float[np.ndarray, "B K"], test: Mapping[str, np.ndarray], show
     }
 
 
-def wrong_of(counts: Array | np.ndarray) -> str:
-    return f"{counts.sum() - np.trace(counts):,} of {counts.sum():,} test images wrong"
+def wrong_of(counts: Array | np.ndarray, judged: str = "test") -> str:
+    """In words, of the `judged` images.
+
+    >>> wrong_of(np.array([[5, 1], [0, 4]]), "validation")
+    '1 of 10 validation images wrong'
+    """
+    return f"{counts.sum() - np.trace(counts):,} of {counts.sum():,} {judged} images wrong"
 
 
 def draw_confusion(counts: np.ndarray, labels: Sequence[str], heading: str) -> Figure:

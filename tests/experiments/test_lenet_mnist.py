@@ -51,6 +51,54 @@ def test_the_figures_are_drawn(kept):
         figure.draw_without_rendering()
 
 
+@pytest.fixture(scope="module")
+def validated(run_once):
+    """One epoch, with the whole record under another name for what judges it."""
+    plain = "--data mnist_5k --images 30 --nets LeNet5 --trained-on plain --plain-epochs 1 --batch-size 20 --seeds 1 --validation"
+    return run_once(lenet_mnist, plain, "errors")
+
+
+def labels(figure):
+    return [text for ax in figure.axes for text in (ax.get_xlabel(), ax.get_ylabel())]
+
+
+def ticks(ax):
+    low, high = ax.get_xlim()
+    return [tick for tick in ax.get_xticks() if low <= tick <= high]
+
+
+def test_under_validation_nothing_is_called_test(validated):
+    assert not [name for name in validated.history if "test" in name]
+    assert validated.history["validation_error/LeNet5/plain"].shape == (1, 2)
+    assert "test_data" not in validated.meta
+    assert (validated.meta["validation"]["split"], validated.meta["figures"]) == ("train[25:30]", ["errors"])
+    assert validated.comparisons[0].what == "LeNet5, plain, 1 epochs: validation error, %"
+    drawn = lenet_mnist.plot(validated)
+    assert "of 5 validation images wrong" in drawn["mistakes_LeNet5_plain"].get_suptitle()
+    assert labels(drawn["errors"]) == ["epoch", "error while training, %", "epoch", "validation error, %"]
+    assert [ticks(ax) for ax in drawn["errors"].axes] == [[1], [1]]
+
+
+def test_what_is_published_is_drawn_where_it_is_compared(kept):
+    """On the 5,000 shipped digits, and with a record of all of MNIST in its place."""
+    row = kept.meta["comparisons"][0]
+    full = kept._replace(meta={**kept.meta, "comparisons": [{**row, "published": 0.8}, *kept.meta["comparisons"][1:]]})
+    named, dotted = [], []
+    for record in (kept, full):
+        ax = lenet_mnist.draw_errors(record).axes[1]
+        named.append("published" in ax.get_ylabel())
+        dotted.append([list(line.get_ydata()) for line in ax.lines if line.get_linestyle() == ":"])
+    assert row["published"] is None
+    assert named == [False, True]
+    assert dotted == [[], [[0.8, 0.8]]]
+    assert ticks(lenet_mnist.draw_errors(kept).axes[0]) == [1, 2, 3]
+
+
+def test_who_makes_no_mistake_has_no_figure_of_them(kept):
+    none = {f"{what}/LeNet5Original/distorted": np.zeros((0, 28, 28)) for what in ("mistaken", "mistaken_image")}
+    assert [*lenet_mnist.plot(kept._replace(history={**kept.history, **none}))] == ["errors"]
+
+
 def test_validation_images_are_the_last_sixth_and_no_test_image_is_read(monkeypatch):
     loaded = []
     monkeypatch.setattr(command, "load_digits", lambda digits, split: loaded.append(split) or data.load(digits.data, split))
@@ -96,6 +144,20 @@ def test_distorted_images_reach_the_net_in_training_alone():
     assert abs(losses[2] - losses[0]) > 1e-3
     evaluated = [learner.evaluate(jax.random.key(1), state, batch)["loss"] for learner in (plain, moved)]
     np.testing.assert_array_equal(*evaluated)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"images": 63}, "--batch-size must be at most the 63 images that are trained on, got 64"),
+        ({"images": 6, "batch_size": 6, "validation": True}, "--batch-size must be at most the 5 images that are trained on, got 6"),
+        ({"images": 5, "validation": True}, "leaves out one image in 6, and there are 5: it needs --images of 6 or more"),
+        ({"batch_size": 4001}, "--batch-size must be at most the 4,000 images that are trained on, got 4001"),
+    ],
+)
+def test_too_few_images_are_said_before_anything_is_compiled(fields, says):
+    with pytest.raises(InputError, match=says):
+        load(config(**fields))
 
 
 @pytest.mark.parametrize(
