@@ -38,7 +38,7 @@ from experiments import command, figures, mistakes
 from experiments.unfinished import NOTHING, Keep
 from jaxnn import losses, schedules
 from jaxnn.data import Dataset
-from jaxnn.distortions import Ranges, distorted
+from jaxnn.distortions import RANGES, Ranges, distorted
 from jaxnn.learners import image_and_label, supervised
 from jaxnn.models import LeNet5, LeNet5Original, functional
 from jaxnn.models.lenet import as_printed
@@ -94,13 +94,13 @@ class Config:
     """Images a step."""
     seeds: int = 5
     """Seeds 0 … n-1 of each."""
-    shift: float = 2.0
+    shift: float = RANGES.shift
     """Largest shift right and up, in pixels."""
-    scale: float = 0.15
+    scale: float = RANGES.scale
     """Largest logarithm of the scale."""
-    squeeze: float = 0.1
+    squeeze: float = RANGES.squeeze
     """Largest logarithm of the squeeze."""
-    shear: float = 0.25
+    shear: float = RANGES.shear
     """Largest shear, in pixels a row."""
     validation: bool = False
     """Leave the last sixth of the training images out, and report the error on it after every epoch; the test images are not read."""

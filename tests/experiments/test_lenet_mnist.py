@@ -160,6 +160,10 @@ def test_too_few_images_are_said_before_anything_is_compiled(fields, says):
         load(config(**fields))
 
 
+def test_the_distortions_are_those_of_the_library():
+    assert Config().ranges == Ranges()
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
