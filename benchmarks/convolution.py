@@ -17,6 +17,7 @@ where maps are many `direct` has .3 to .6 of PyTorch's rate, and most of its tim
 17 ms: c1 4.4, c3 4.2, ReLU and pooling 4.3, dense layers .9, the rest 3.3.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +32,7 @@ from benchmarks.race import Match, Scores, Start, compete, peer
 from experiments import command
 from experiments.unfinished import NOTHING, Keep
 from jaxnn.record import Comparison, compare
-from jaxnn.types import unknown
+from jaxnn.types import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Config:
 
     def __post_init__(self) -> None:
         command.at_least(1, batch_size=self.batch_size, repeats=self.repeats)
+        if not 0 < self.seconds < math.inf:
+            raise InputError(f"--seconds must be a number above 0, got {self.seconds}")
         for name in self.layers:
             if name not in LAYERS:
                 raise unknown("layer", name, LAYERS)

@@ -120,7 +120,12 @@ def test_parts_that_overlap_have_no_bar():
 
 @pytest.mark.parametrize(
     ("args", "message"),
-    [(("--layers", "lenet_c2"), "did you mean 'lenet_c"), (("--batch-size", "0"), "--batch-size must be at least 1, got 0")],
+    [
+        (("--layers", "lenet_c2"), "did you mean 'lenet_c"),
+        (("--batch-size", "0"), "--batch-size must be at least 1, got 0"),
+        (("--seconds", "-1"), "--seconds must be a number above 0, got -1"),
+        (("--seconds", "inf"), "--seconds must be a number above 0, got inf"),
+    ],
 )
 def test_bad_input_is_a_paragraph(execute, capsys, args, message):
     with pytest.raises(SystemExit, match="2"):
