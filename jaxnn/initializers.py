@@ -70,7 +70,7 @@ he_uniform = jax_initializers.he_uniform()
 def uniform_of_fan_in(fan_in: int | np.ndarray) -> Initializer:
     """W ~ U(-2.4/F, 2.4/F), F the inputs of the unit: LeNet-5's start, for shapes that do not tell F, as a bias's.
 
-    `fan_in` may differ along the last axis. LeCun et al. 1998, doi:10.1109/5.726791, section III; lecture row 99.
+    `fan_in` may differ along the last axis. LeCun et al. 1998, doi:10.1109/5.726791, appendix A; lecture row 99.
     """
 
     def init(key: PRNGKeyArray, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Float[Array, "..."]:
