@@ -11,12 +11,13 @@ with the factors v = a·q down and u = a/q across, a the scale and q the squeeze
 What comes from outside is background. Two passes are two neighbours each in place of four; to gather them takes a third of the time of a
 product with the matrix of their weights on a CPU.
 
-Source: LeCun et al. 1998, doi:10.1109/5.726791, section III.A, whose 540,000 distorted digits are planar affine maps: "translation",
+Source: LeCun et al. 1998, doi:10.1109/5.726791, section III.B, whose 540,000 distorted digits are planar affine maps: "translation",
 scale, squeeze (a compression one way with an elongation the other) and horizontal shear; lecture row 106. The paper gives no ranges.
 Cut out and turned over: Krizhevsky, Sutskever and Hinton 2012, NIPS, section 4.1; with the border of He et al. 2016, arXiv:1512.03385,
 section 4.2; lecture rows 107 and 108.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -43,10 +44,15 @@ RANGES = Ranges()
 def distorted(
     key: PRNGKeyArray, images: Float[Array, "B H W C"], ranges: Ranges = RANGES, background: float = 0.0
 ) -> Float[Array, "B H W C"]:
-    """Every image under a map of its own, drawn within `ranges`; lecture row 106. Raises `InputError` for a range below 0."""
+    """Every image under a map of its own, drawn within `ranges`; lecture row 106.
+
+    Raises `InputError` for a range below 0 or without an end, and for an array that is no batch of images.
+    """
+    if images.ndim != 4:
+        raise InputError(f"images (B, H, W, C) are wanted, got an array of shape {images.shape}")
     for name, reach in ranges._asdict().items():
-        if not reach >= 0:
-            raise InputError(f"{name} must be a range from 0, got {reach}")
+        if not 0 <= reach < math.inf:
+            raise InputError(f"{name} must be a range from 0, and finite, got {reach}")
     amounts = jax.random.uniform(key, (5, len(images)), minval=-1.0)
     reach = jnp.array([ranges.shift, ranges.shift, ranges.scale, ranges.squeeze, ranges.shear])[:, None]
     right, up, scale, squeeze, shear = amounts * reach

@@ -1,5 +1,7 @@
 """Distorted images against SciPy's affine map, against closed forms, and in what they leave alone."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,17 +57,36 @@ def test_factors_stretch_about_the_centre():
     np.testing.assert_allclose(moved(x, **amounts(1, tall=2.0))[0, inside, 3, 0], line[inside] / 2, atol=1e-6)
 
 
-def test_all_at_once_is_scipys_map_where_columns_move_and_rows_stand_on_pixels():
+def test_all_at_once_is_scipys_map_where_rows_stand_on_pixels():
     """A bilinear map is two linear ones where the rows of both grids coincide; elsewhere the two passes blur the shear a little less."""
     affine_transform = pytest.importorskip("scipy.ndimage").affine_transform
-    x = photographs(batch=1, maps=1)
-    up, right, wide, shear = 1.0, 0.7, 1.3, 0.4
-    ours = moved(x, **amounts(1, up=up, right=right, wide=wide, shear=shear))[0, ..., 0]
+    x = photographs(batch=1, height=13, maps=1)
+    up, right, tall, wide, shear = 1.0, 0.7, 0.5, 1.3, 0.4
+    ours = moved(x, **amounts(1, up=up, right=right, tall=tall, wide=wide, shear=shear))[0, ..., 0]
     centre = np.array([(n - 1) / 2 for n in x.shape[1:3]])
-    matrix = np.array([[1, 0], [-shear / wide, 1 / wide]])
+    matrix = np.array([[1 / tall, 0], [-shear / wide, 1 / wide]])
     offset = centre + np.array([up, -right]) - matrix @ centre
     expected = affine_transform(np.asarray(x[0, ..., 0]), matrix, offset, order=1)
+    assert np.count_nonzero(expected) > 20
     np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_all_distortions_at_once_within_their_ranges_and_apart_from_each_other():
+    """A round spot becomes an ellipse: place, both lengths and slant are five numbers, hence those that were drawn."""
+    i, j = np.meshgrid(np.arange(41.0) - 20, np.arange(41.0) - 20, indexing="ij")
+    spot = jnp.asarray(np.exp(-(i**2 + j**2) / (2 * 16)), jnp.float32)
+    drawn = np.asarray(distorted(jax.random.key(3), jnp.broadcast_to(spot[None, ..., None], (400, 41, 41, 1)), RANGES), float)[..., 0]
+    mean = lambda values: (drawn * values).sum((1, 2)) / drawn.sum((1, 2))  # noqa: E731
+    down, across = mean(i), mean(j)
+    slant = (mean(i * j) - down * across) / (mean(i * i) - down**2)
+    tall = np.sqrt(mean(i * i) - down**2) / 4
+    wide = np.sqrt(mean(j * j) - across**2 - (4 * slant * tall) ** 2) / 4
+    shifts, factors = [(across - slant * down) / wide, -down / tall], [np.log(tall * wide) / 2, np.log(tall / wide) / 2]
+    found = np.array([*shifts, *factors, slant])
+    reach = np.array([RANGES.shift, RANGES.shift, RANGES.scale, RANGES.squeeze, RANGES.shear])
+    np.testing.assert_allclose(np.abs(found).max(1) / reach, 1, atol=0.1)
+    np.testing.assert_allclose(found.std(1) / reach, 3**-0.5, atol=0.05)
+    assert np.abs(np.corrcoef(found) - np.eye(5)).max() < 0.2
 
 
 def test_what_comes_from_outside_is_background():
@@ -101,9 +122,9 @@ def test_a_squeeze_keeps_the_area_and_a_scale_does_not():
     assert np.exp(0.55) < scaled.max() < np.exp(0.62)
 
 
-@pytest.mark.parametrize("reach", [-1.0, float("nan")])
-def test_a_range_below_zero_is_an_error(reach):
-    with pytest.raises(InputError, match=f"shear must be a range from 0, got {reach}"):
+@pytest.mark.parametrize("reach", [-1.0, float("nan"), float("inf")])
+def test_a_range_that_is_none_is_an_error(reach):
+    with pytest.raises(InputError, match=f"shear must be a range from 0, and finite, got {reach}"):
         distorted(jax.random.key(0), photographs(), Ranges(shear=reach))
 
 
@@ -155,3 +176,8 @@ def test_row_108_cut_out_and_turned_over_by_draws_that_do_not_hang_together():
 def test_a_border_below_zero_is_an_error():
     with pytest.raises(InputError, match="padding must be a number of pixels from 0, got -1"):
         cropped(jax.random.key(0), photographs(), -1)
+
+
+def test_one_image_is_no_batch():
+    with pytest.raises(InputError, match=r"images \(B, H, W, C\) are wanted, got an array of shape \(12, 10, 2\)"):
+        inspect.unwrap(distorted)(jax.random.key(0), photographs()[0])
