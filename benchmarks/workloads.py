@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -12,6 +11,7 @@ from jaxnn import activations, losses
 from jaxnn.learners import supervised
 from jaxnn.learners.supervised import image_and_label
 from jaxnn.models import MLP, LeNet5, functional
+from jaxnn.models.functional import Module
 from jaxnn.optimizers import Optimizer
 from jaxnn.types import Batch, InputError, Learner, unknown
 
@@ -32,7 +32,7 @@ class Workload(NamedTuple):
     """A supervised classifier of images, trained on the softmax's cross-entropy."""
 
     about: str
-    model: nn.Module
+    model: Module
     targets: Mapping[str, float]
     """The validation accuracy to exceed, by data set."""
     batch_size: int = 100

@@ -1,5 +1,6 @@
 """What a user installs and imports."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -11,6 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+def imported(path):
+    """The packages that a file imports, at its top or later."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from (name.split(".")[0] for name in names + [getattr(node, "module", None) or ""] * isinstance(node, ast.ImportFrom))
+
+
+def test_the_models_alone_import_flax():
+    files = [path for folder in ("jaxnn", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    assert {str(path.parent.relative_to(ROOT)) for path in files if "flax" in imported(path)} == {"jaxnn/models"}
 
 
 def python(code, executable=sys.executable, **kwargs):

@@ -1,7 +1,7 @@
 """Linen modules as the pure functions that learners take, and what their layers give. The one place that deals with `mutable`."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import flax.linen as nn
 import jax
@@ -11,6 +11,8 @@ from jaxtyping import Array
 from jaxnn.types import unknown
 
 Variables = Mapping[str, Any]
+Module: TypeAlias = nn.Module
+"""Flax Linen's, under a name for those who must not import flax: all but `models/`."""
 
 
 class Functional(NamedTuple):
