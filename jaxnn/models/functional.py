@@ -8,7 +8,7 @@ import jax
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array
 
-from jaxnn.types import unknown
+from jaxnn.types import InputError, unknown
 
 Variables = Mapping[str, Any]
 Module: TypeAlias = nn.Module
@@ -61,7 +61,7 @@ def apply_changed(module: nn.Module, variables: Variables, x: Array, layer: str,
     """The outputs for x where the layer of that name gives `change(y)` in place of y.
 
     `lambda y: y + shift` differentiates with respect to a layer, `lambda y: maps` is the net above it. Raises `InputError` for a layer
-    that there is none of.
+    that there is none of, and for one that is called several times: all its calls would change, where `layers` gives the first.
     """
     met = []
 
@@ -76,4 +76,8 @@ def apply_changed(module: nn.Module, variables: Variables, x: Array, layer: str,
         outputs = module.apply(variables, x, train=False)
     if not layer or layer not in met:
         raise unknown("layer", layer, filter(None, met))
+    if (calls := met.count(layer)) > 1:
+        raise InputError(
+            f"layer {layer!r} is called {calls} times, and which call is meant cannot be said; a layer of its own for each can"
+        )
     return cast(Array, outputs)

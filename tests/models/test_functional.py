@@ -19,6 +19,13 @@ class Nested(nn.Module):
         return nn.Dense(2, name="output")(MLP((3, 4), name="block")(x))
 
 
+class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        shared = nn.Dense(4, name="shared")
+        return nn.Dense(2, name="output")(shared(shared(x)))
+
+
 @pytest.fixture(scope="module")
 def variables():
     return functional(MODEL).init(jax.random.key(0), X)
@@ -58,3 +65,14 @@ def test_a_layer_that_there_is_none_of_is_said_in_words(variables):
         apply_changed(MODEL, variables, X, "hiden_1", jnp.negative)
     with pytest.raises(InputError, match="unknown layer ''"):
         apply_changed(MODEL, variables, X, "", jnp.negative)
+
+
+def test_a_layer_that_is_called_twice_is_given_once_and_not_changed():
+    """What is above both calls can be."""
+    net = Twice()
+    variables = functional(net).init(jax.random.key(0), X)
+    kernel = np.asarray(variables["params"]["shared"]["kernel"])
+    np.testing.assert_allclose(layers(net, variables, X)["shared"], np.asarray(X) @ kernel, rtol=1e-6)
+    with pytest.raises(InputError, match="layer 'shared' is called 2 times, and which call is meant cannot be said"):
+        apply_changed(net, variables, X, "shared", jnp.negative)
+    np.testing.assert_array_equal(apply_changed(net, variables, X, "output", jnp.zeros_like), [[0, 0]])
