@@ -1,5 +1,7 @@
 """Row 109 against NumPy that stores the switches, turns the filters and loops over what it sends back."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -199,3 +201,55 @@ def test_pixels_stay_between_their_bounds():
 def test_bad_input_is_said_in_words(wrong):
     with pytest.raises(InputError, match="maximise needs steps of at least 1 and jitter of at least 0"):
         inside.maximise(jax.random.key(0), jnp.sum, jnp.zeros((2, 2, 1)), learning_rate=0.1, **wrong)
+
+
+MAPS, WEIGHTS = jnp.ones((2, 3, 3, 4)), jnp.ones((4, 5))
+ABOVE = lambda maps: jnp.einsum("bpqo,ok->bk", maps, WEIGHTS)  # noqa: E731
+LABEL = jnp.array([0, 4])
+raw = inspect.unwrap
+"""Without the check of shapes that only tests have."""
+
+
+@pytest.mark.parametrize(
+    ("look", "says"),
+    [
+        (lambda: raw(saliency)(ABOVE, MAPS, jnp.array([0, 5])), r"label 5 at \[1\] is outside the 5 classes, 0 to 4; 1 of 2 labels is"),
+        (lambda: raw(saliency)(ABOVE, MAPS, jnp.array([-1, 4])), r"label -1 at \[0\] is outside the 5 classes"),
+        (lambda: raw(saliency)(ABOVE, MAPS.astype(jnp.uint8), LABEL), "images are uint8, along which there is no gradient"),
+        (lambda: raw(saliency)(ABOVE, MAPS[0], LABEL), r"images \(B, H, W, C\) are wanted, got an array of shape \(3, 3, 4\)"),
+        (lambda: raw(saliency)(ABOVE, MAPS, LABEL[:1]), r"label must be 2 whole numbers, a class an image; got int32 of shape \(1,\)"),
+        (lambda: raw(saliency)(ABOVE, MAPS, LABEL.astype(float)), r"label must be 2 whole numbers, .* got float32 of shape \(2,\)"),
+        (lambda: raw(saliency)(lambda x: x, MAPS, LABEL), r"scores \(B, K\) are wanted, .* got an array of shape \(2, 3, 3, 4\)"),
+        (lambda: raw(grad_cam)(ABOVE, MAPS, jnp.array([0, 5])), r"label 5 at \[1\] is outside the 5 classes"),
+        (lambda: raw(grad_cam)(ABOVE, MAPS[:, 0, 0], LABEL), r"maps \(B, P, Q, O\) are wanted, got an array of shape \(2, 4\)"),
+        (lambda: raw(project_back)(jnp.square, MAPS, 4), "channel 4 is outside the layer's 4 maps, 0 to 3"),
+        (lambda: raw(project_back)(jnp.square, MAPS, jnp.array(-1)), "channel -1 is outside the layer's 4 maps, 0 to 3"),
+        (lambda: raw(strongest_alone)(MAPS[0], 1.0), "channel must be the number of a map, got 1.0"),
+        (lambda: raw(project_back)(jnp.square, MAPS.astype(jnp.uint8), 0), "images are uint8, along which there is no gradient"),
+        (
+            lambda: raw(project_back)(ABOVE, MAPS, 0),
+            r"of shape \(2, 5\), as of a layer without places; its units, y\[:, None, None\], are maps",
+        ),
+        (lambda: climb(MAPS, jnp.sum), r"images \(H, W, C\) are wanted, got an array of shape \(2, 3, 3, 4\)"),
+        (lambda: climb(MAPS[0].astype(jnp.uint8), jnp.sum), "images are uint8"),
+        (lambda: climb(MAPS[0], lambda x: x[0, 0]), r"activation must give one number, .* it gives an array of shape \(4,\)"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_said_in_words(look, says):
+    with pytest.raises(InputError, match=says):
+        look()
+
+
+def climb(start, activation):
+    return raw(maximise)(jax.random.key(0), activation, start, steps=1, learning_rate=0.1)
+
+
+def test_a_dense_layer_is_sent_back_as_maps_of_one_place():
+    """y_k = Σ x w_k with all weights 1: the activation, 36, at every pixel."""
+    np.testing.assert_allclose(project_back(lambda x: ABOVE(x)[:, None, None], MAPS, 2), np.full(MAPS.shape, 36.0))
+
+
+def test_inside_jit_a_label_that_is_no_class_makes_nan():
+    found = jax.jit(lambda label: saliency(ABOVE, MAPS, label))(jnp.array([-1, 4]))
+    assert jnp.isnan(found).all((1, 2)).tolist() == [True, False]
+    np.testing.assert_array_equal(found[1], jnp.ones((3, 3)))
