@@ -6,8 +6,9 @@ from types import ModuleType
 
 import pytest
 
-from experiments import command
+from experiments import command, residual_training
 from jaxnn import record
+from jaxnn.models import CifarResNet
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +17,13 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "use_platform", lambda name: None)
         yield patch
+
+
+@pytest.fixture(scope="module")
+def shallow(quick):
+    """The residual nets of the experiments have their first stage alone, a third of what is traced and compiled."""
+    one_stage = lambda blocks, maps, **how: CifarResNet(blocks, maps=maps[:1], **how)  # noqa: E731
+    quick.setattr(residual_training, "CifarResNet", one_stage)
 
 
 @pytest.fixture(scope="module")
