@@ -326,11 +326,13 @@ def _first_not_finite(metrics: dict[str, np.ndarray], lead: tuple[int, ...]) -> 
         return np.full(lead, -1)
     bad = [~np.isfinite(rows).all(axis=tuple(range(len(lead) + 1, rows.ndim))) for rows in metrics.values()]
     any_bad = np.any(bad, axis=0)
+    if any_bad.shape[-1] == 0:  # an evaluation before the first step
+        return np.full(lead, -1)
     return np.where(any_bad.any(-1), any_bad.argmax(-1), -1)
 
 
-def describe_divergence(history: History) -> str:
-    """The step, the metrics that are not finite, and what to try."""
+def describe_divergence(history: History, causes: str = "") -> str:
+    """The step, the metrics that are not finite, what in the data may be the cause, and what to try."""
     at = int(history.diverged_at)
     row = next((int(bad) for bad in [_first_not_finite(history.train, ())] if bad >= 0), None)
     values = {} if row is None else {name: rows[row] for name, rows in history.train.items()}
@@ -338,4 +340,4 @@ def describe_divergence(history: History) -> str:
         values |= {f"evaluated {name}": rows[list(history.evaluated_at).index(at)] for name, rows in history.evaluation.items()}
     values = {name: value for name, value in values.items() if not np.isfinite(value).all()}
     found = ", ".join(f"{name} is {value}" for name, value in values.items())
-    return f"diverged at step {at}: {found}. Try a lower learning rate or clipped gradients. The error's `run` holds the history."
+    return f"diverged at step {at}: {found}. {causes}Try a lower learning rate or clipped gradients. The error's `run` holds the history."

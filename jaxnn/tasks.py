@@ -75,6 +75,8 @@ def of_stream(
         _check_rows("eval_data", eval_data)
     alone, feed = Alone(learner, one_axis(mesh)), Feed(batches, one_axis(mesh))
     keys, eval_data = on_devices((keys, eval_data), alone.mesh)
+    if eval_data is not None:
+        _check_alike(feed.first, eval_data, "the stream's batch")
     program.check_step(alone, {}, keys, feed.first)
 
     def advance(state: Any, begin: int, end: int) -> tuple[Any, dict[str, np.ndarray]]:
@@ -137,6 +139,8 @@ def check(data: Batch, batch_size: int | None, num_steps: int, eval_every: int, 
             raise InputError(f"batch_size {batch_size} without data: a learner that makes its own data has no batch size")
         return
     _check_rows("data", data)
+    if eval_data is not None:
+        _check_alike(data, eval_data)
     if batch_size is not None and not 1 <= batch_size <= num_examples(data):
         raise InputError(f"batch_size must be from 1 to the number of examples, {num_examples(data)}, got {batch_size}")
 
@@ -145,3 +149,24 @@ def _check_rows(what: str, data: Batch) -> None:
     rows = {jax.tree_util.keystr(path): np.shape(leaf)[:1] for path, leaf in jax.tree_util.tree_leaves_with_path(data)}
     if len(set(rows.values())) != 1 or () in rows.values() or (0,) in rows.values():
         raise InputError(f"the arrays of {what} must share one leading axis with at least one example, got {rows}")
+
+
+def _check_alike(data: Batch, eval_data: Batch, what: str = "data") -> None:
+    """Raise `InputError` unless `eval_data` has every array of `data`, alike but for the first axis; it may have more of them."""
+    found = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(eval_data)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        name = jax.tree_util.keystr(path)
+        if name not in found:
+            raise InputError(f"eval_data has no array {name} as {what} has, it has {', '.join(found)}")
+        shapes, dtypes = ([of(array) for array in (found[name], leaf)] for of in (np.shape, jnp.result_type))
+        if shapes[0][1:] != shapes[1][1:]:
+            raise InputError(
+                f"eval_data{name} has the shape {shapes[0]}, that of {what} {shapes[1]}; they must agree but for the first axis"
+            )
+        if _kind(dtypes[0]) != _kind(dtypes[1]):
+            raise InputError(f"eval_data{name} is {dtypes[0]}, that of {what} {dtypes[1]}; they must both be integers, or both floats")
+
+
+def _kind(dtype: Any) -> Any:
+    """Integers of all sizes are one kind, floats another."""
+    return next((kind for kind in (jnp.integer, jnp.floating) if jnp.issubdtype(dtype, kind)), dtype)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxnn import devices, groups, memory, program, tasks
+from jaxnn import devices, groups, memory, program, suspects, tasks
 from jaxnn.checkpoint import Checkpoints
 from jaxnn.groups import Group, Shape
 from jaxnn.loop import Diverged, EarlyStopping, History, Reached, Run, Task, describe_divergence, drive
@@ -64,7 +64,7 @@ def fit(
     keys = Keys(*jax.random.split(key, 4))
     task = tasks.of_data(Alone(learner, tasks.one_axis(mesh)), {}, keys, data, batch_size, num_steps, eval_every, eval_data)
     identity = partial(tasks.identity, "fit", key, data, eval_data, start, batch_size=batch_size, eval_every=eval_every)
-    return _alone(task._replace(identity=identity), start, label, checkpoint, stop, data)
+    return _alone(task._replace(identity=identity), start, label, checkpoint, stop, learner, {"data": data, "eval_data": eval_data})
 
 
 def fit_stream(
@@ -93,7 +93,7 @@ def fit_stream(
         raise InputError("checkpoint needs batches that have position() and seek(position), as those of jaxnn.data.stream")
     task = tasks.of_stream(learner, Keys(*jax.random.split(key, 4)), batches, num_steps, eval_every, eval_data, mesh)
     identity = partial(tasks.identity, "fit_stream", key, None, eval_data, None, batch_size=task.batch_size, eval_every=eval_every)
-    return _alone(task._replace(identity=identity), None, label, checkpoint, stop)
+    return _alone(task._replace(identity=identity), None, label, checkpoint, stop, learner, {"eval_data": eval_data})
 
 
 def _alone(
@@ -102,23 +102,16 @@ def _alone(
     label: str | None,
     checkpoint: Checkpoints | None,
     stop: EarlyStopping | Reached | None,
-    data: Batch = None,
+    learner: Learner,
+    data: Mapping[str, Batch],
 ) -> Run:
     """Drive a task of one learner. Raises `Diverged`."""
     if stop is not None and task.evaluate is None:
         raise InputError("stop needs eval_data: it judges the evaluations")
     run = drive(task, start, label, checkpoint, stop)
     if run.history.diverged_at >= 0:
-        raise Diverged(describe_divergence(run.history) + _labels(data), run)
+        raise Diverged(describe_divergence(run.history, suspects.in_words(learner, run.state, data)), run)
     return run
-
-
-def _labels(data: Batch) -> str:
-    """The range of the labels, where there are any: one outside the classes makes a loss NaN."""
-    label = data.get("label") if isinstance(data, Mapping) else None
-    if label is None or not jnp.issubdtype(label.dtype, jnp.integer):
-        return ""
-    return f" Its labels run from {int(label.min())} to {int(label.max())}: one outside the classes makes a loss NaN."
 
 
 def sweep(

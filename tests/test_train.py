@@ -332,6 +332,9 @@ def test_the_same_learner_compiles_once():
         ({"data": {"row": np.zeros((0, 2))}}, "must share one leading axis"),
         ({"eval_data": {"row": np.arange(23), "label": np.arange(22)}}, "eval_data must share one leading axis"),
         ({"eval_data": {"row": np.zeros((0, 2))}}, "eval_data must share one leading axis"),
+        ({"eval_data": {"rows": np.arange(23)}}, r"eval_data has no array \['row'\] as data has, it has \['rows'\]"),
+        ({"eval_data": {"row": np.zeros((9, 2), int)}}, r"eval_data\['row'\] has the shape \(9, 2\), that of data \(23,\)"),
+        ({"eval_data": {"row": np.arange(9.0)}}, r"eval_data\['row'\] is float32, that of data int32; they must both be integers"),
         ({"start": (3, Seen(jnp.zeros(2), jnp.int32(0)))}, r"leaf \.start is float32\(2,\), this learner's is float32\(\)"),
         ({"start": (3, jnp.zeros(()))}, "start has a state of the tree"),
         ({"start": (31, Seen(jnp.zeros(()), jnp.int32(0)))}, "start is at step 31"),
@@ -382,7 +385,27 @@ def test_a_sweep_that_cannot_be_is_an_error_in_words(change, message):
         sweep(witness, jax.random.key(0), ROWS, **arguments)
 
 
-def test_a_label_outside_the_classes_is_named_when_the_loss_is_nan(images):
+@pytest.mark.parametrize("bad", ["data", "eval_data"])
+def test_a_label_outside_the_classes_is_named_when_a_loss_is_nan(images, bad):
+    """Before the first step, too: what is evaluated then has no history of steps yet."""
+    wrong = {"data": images, "eval_data": images} | {bad: {**images, "label": np.append(images["label"][1:], np.int32(3))}}
+    with pytest.raises(
+        Diverged, match=rf"loss is nan. In {bad}, label 3 at \[59\] is outside the 3 classes, 0 to 2; 1 of 60 .* Try a lower"
+    ):
+        fit(CLASSIFIER, jax.random.key(0), **wrong, batch_size=None, num_steps=2, label=None)
+
+
+def test_the_range_of_the_labels_is_said_where_the_classes_are_unknown(images):
+    unseen = CLASSIFIER._replace(predict=None)
     wrong = {**images, "label": np.append(images["label"][1:], np.int32(12))}
-    with pytest.raises(Diverged, match=r"labels run from 0 to 12: one outside the classes makes a loss NaN"):
-        fit(CLASSIFIER, jax.random.key(0), wrong, batch_size=None, num_steps=2, label=None)
+    with pytest.raises(Diverged, match=r"The labels of eval_data run from 0 to 12: one outside the classes makes a loss NaN. Try"):
+        fit(unseen, jax.random.key(0), images, eval_data=wrong, num_steps=2, label=None)
+
+
+def test_an_array_that_is_not_finite_is_named(images):
+    wrong = {"image": np.where(np.arange(60)[:, None, None, None] == 7, np.nan, images["image"] / 255), "label": images["label"]}
+    as_it_is = lambda batch: (batch["image"], batch["label"])  # noqa: E731
+    loss = losses.softmax_cross_entropy_with_integer_labels
+    learner = supervised(*functional(MLP((3,))), loss, optax.sgd(0.1), preprocess=as_it_is)
+    with pytest.raises(Diverged, match=r"data\['image'\] is not finite, first in example 7. Try a lower"):
+        fit(learner, jax.random.key(0), wrong, num_steps=2, label=None)
