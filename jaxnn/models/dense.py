@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxnn.types import InputError
+
 NARROW = 64
 """Up to so many units, XLA:CPU computes δᵀx, whose rows are long, in less time than xᵀδ, whose rows are short."""
 
@@ -19,7 +21,10 @@ def dense(units: int, name: str, **options: Any) -> nn.Dense:
 
     On two cores, a training step of [784,30,30,10] takes a fifth less time so at batch 10 and a tenth less at 100; one of
     [784,256,256,10] would take a fifth more, hence `NARROW`. On other devices, and in wide layers, this is flax's own layer.
+    Raises `InputError` for less than one unit: a net's number of classes, say.
     """
+    if units < 1:
+        raise InputError(f"the layer {name} must have at least 1 unit, got {units}")
     if units <= NARROW and jax.default_backend() == "cpu":
         options.setdefault("dot_general", product)
     return nn.Dense(units, name=name, **options)

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnn.models import MLP, LeNet5, TwoLayerCNN, functional
 from jaxnn.models.dense import NARROW, dense, product
+from jaxnn.types import InputError
 
 
 @pytest.mark.parametrize("lead", [(), (5,), (3, 5)], ids=["one example", "a batch", "a batch of sequences"])
@@ -48,3 +50,9 @@ def test_it_can_be_differentiated_again_and_forwards_and_vmapped():
 def test_wide_layers_are_left_to_flax():
     assert dense(NARROW + 1, "layer") == nn.Dense(NARROW + 1, name="layer")
     assert dense(NARROW, "layer").dot_general is product
+
+
+@pytest.mark.parametrize("net", [LeNet5(classes=0), TwoLayerCNN(classes=0), MLP((4, 0))])
+def test_a_layer_without_units_is_refused(net):
+    with pytest.raises(InputError, match=r"the layer \w+ must have at least 1 unit, got 0"):
+        jax.eval_shape(functional(net).init, jax.random.key(0), jnp.zeros((1, 14, 14, 1)))
