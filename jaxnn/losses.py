@@ -8,6 +8,9 @@ a linear output with half_squared_error, a sigmoid with sigmoid_cross_entropy, a
 Elsewhere a factor h'(a) stays: (y - t)h'(a) for a sigmoid output with half_squared_error.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -157,3 +160,23 @@ def accuracy(outputs: Float[Array, "*batch K"], labels: Integer[Array, "*batch"]
     Array([1., 0.], dtype=float32)
     """
     return (jnp.argmax(outputs, axis=-1) == labels).astype(jnp.float32)
+
+
+OF_LABELS = (
+    softmax_cross_entropy_with_integer_labels,
+    smoothed_cross_entropy,
+    distance_of_label,
+    discriminative_distance,
+    accuracy,
+)
+
+
+def takes_labels(function: Callable) -> bool:
+    """Whether it is one of this file's functions of outputs (..., K) and integer labels (...), perhaps with its numbers filled in.
+
+    >>> takes_labels(partial(smoothed_cross_entropy, smoothing=0.2)), takes_labels(softmax_cross_entropy)
+    (True, False)
+    """
+    while isinstance(function, partial):
+        function = function.func
+    return function in OF_LABELS

@@ -13,6 +13,7 @@ from jax import lax
 from jax.nn.initializers import Initializer, uniform
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxnn.learners.pixels import pixels
 from jaxnn.models.som import Grid, neighbourhood, quantization_error, scores, topographic_error, winners
 from jaxnn.types import Batch, Learner, Metrics
 
@@ -29,8 +30,8 @@ class Competitive(NamedTuple):
 
 
 def flat_image(batch: Batch) -> Float[Array, "B D"]:
-    """Pixels from 0 … 255 to 0 … 1 as float32, row by row."""
-    return batch["image"].reshape(len(batch["image"]), -1).astype(jnp.float32) / 255
+    """`pixels`, row by row."""
+    return pixels(batch).reshape(len(batch["image"]), -1)
 
 
 def competitive(

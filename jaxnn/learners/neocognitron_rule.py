@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxnn.learners.pixels import pixels
 from jaxnn.models.neocognitron import PAPER, Response, Stage, Stages, Weights, check, initial, respond, shares, windows
 from jaxnn.types import Batch, InputError, Learner, Metrics
 
@@ -25,8 +26,8 @@ class Neocognitron(NamedTuple):
 
 
 def image_planes(batch: Batch) -> Float[Array, "B H W P"]:
-    """Pixels from 0 … 255 to 0 … 1 as float32."""
-    return batch["image"].astype(jnp.float32) / 255
+    """`pixels`: bytes from 0 … 255 to 0 … 1 as float32."""
+    return pixels(batch)
 
 
 def neocognitron_rule(

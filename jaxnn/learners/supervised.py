@@ -1,6 +1,6 @@
 """Supervised learning by the gradient of a mean loss."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,8 @@ import optax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxnn import losses
+from jaxnn.learners.pixels import check_names, pixels
 from jaxnn.optimizers import evaluation_point
 from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree, num_examples
 
@@ -22,8 +24,12 @@ class Supervised(NamedTuple):
 
 
 def image_and_label(batch: Batch) -> tuple[Float[Array, "B H W C"], Array]:
-    """(x, y) of a batch: pixels from 0 … 255 to 0 … 1 as float32, labels as they are."""
-    return batch["image"].astype(jnp.float32) / 255, batch["label"]
+    """(x, y) of a batch: `pixels`, which are bytes over 255 and floats as they are, and labels as they are.
+
+    Raises `InputError` for a batch that lacks one of them, or has no images.
+    """
+    check_names(batch, "image", "label")
+    return pixels(batch), batch["label"]
 
 
 def labelled(batch: Batch) -> Batch:
@@ -40,10 +46,13 @@ def computed_in(dtype: DTypeLike | None, apply: Callable) -> Callable:
     """`apply` with parameters and inputs cast to `dtype`, whose outputs and variables come back in float32 and in their own dtypes.
 
     The parameters that the optimizer keeps, and their gradients, stay float32: mixed precision, Micikevicius et al. 2018,
-    arXiv:1710.03740. bfloat16 has float32's range and needs no scaling of the loss. None changes nothing.
+    arXiv:1710.03740. bfloat16 has float32's range and needs no scaling of the loss. None changes nothing. Raises `InputError` for a
+    dtype that is not of floats.
     """
     if dtype is None:
         return apply
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(f"compute_dtype must be one of floats, bfloat16 say, got {jnp.dtype(dtype)}")
 
     def lower(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
@@ -54,6 +63,17 @@ def computed_in(dtype: DTypeLike | None, apply: Callable) -> Callable:
         return outputs.astype(jnp.float32), kept
 
     return applied
+
+
+def check_labels_of(functions: Iterable[Callable], outputs: Array, y: Array) -> None:
+    """Raise `InputError` where a function takes class labels, one a row of the outputs, and y are none, one-hot targets say."""
+    if not any(map(losses.takes_labels, functions)) or (jnp.issubdtype(y.dtype, jnp.integer) and y.shape == outputs.shape[:-1]):
+        return
+    hint = "; these look one-hot: take the arg max, label.argmax(-1)" if y.shape == outputs.shape else ""
+    raise InputError(
+        f"labels must be integers of the shape {outputs.shape[:-1]}, one for each of the outputs {outputs.shape}, "
+        f"got {y.dtype} of the shape {y.shape}{hint}"
+    )
 
 
 def supervised(
@@ -81,6 +101,7 @@ def supervised(
     `compute_dtype=jnp.bfloat16` computes the net in it, with parameters, loss and updates in float32 (`computed_in`).
     Optimizers that ask for them get `value`, `grad` and `value_fn` (L-BFGS's line search); one that averages its iterates is
     evaluated at the average (`jaxnn.optimizers.evaluation_point`).
+    A loss or metric of class labels (`losses.takes_labels`) raises `InputError` for targets that are none.
     """
     for name in ("loss", "penalty"):
         if name in (metrics or {}):
@@ -102,6 +123,7 @@ def supervised(
 
         def objective(params: PyTree) -> tuple[Array, tuple]:
             outputs, variables = apply({**state.variables, "params": params}, x, train=True, rngs={"dropout": key})
+            check_labels_of(per_example.values(), outputs, y)
             mean, more = loss(outputs, y).mean(), {} if penalty is None else {"penalty": penalty(params)}
             return sum(more.values(), mean), ({"loss": mean, **more}, outputs, variables)
 
@@ -119,6 +141,7 @@ def supervised(
     def evaluate(key: PRNGKeyArray, state: Supervised, batch: Batch) -> Metrics:
         x, y = preprocess(batch)
         outputs = outputs_of(state, x)
+        check_labels_of(per_example.values(), outputs, y)
         return {name: function(outputs, y) for name, function in per_example.items()}
 
     def predict(state: Supervised, batch: Batch) -> Array:

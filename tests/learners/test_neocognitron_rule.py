@@ -49,7 +49,7 @@ def test_row_97_one_presentation_teaches_what_is_written_out():
     """All stages from what they said before it; two images one after the other."""
     learner = neocognitron_rule(TINY, rates=(1.0, 16.0))
     images = np.stack([image_of(6, seed=seed) for seed in (3, 4)])
-    batch = {"image": jnp.asarray(255 * images)}
+    batch = {"image": jnp.asarray(images)}
     state = Neocognitron(weights_of(TINY))
     after, metrics = jax.jit(learner.step)(jax.random.key(0), state, batch)
     expected, mismatches = [arrays(own) for own in state.weights], []
@@ -83,7 +83,7 @@ def test_one_step_by_hand():
 def test_a_plane_without_a_representative_stays():
     learner = neocognitron_rule((ONE,), rates=(1.0,))
     state = Neocognitron(weights_of((ONE,)))
-    batch = {"image": jnp.asarray(255 * image_of(4)[None])}
+    batch = {"image": jnp.asarray(image_of(4)[None])}
     after = learner.step(jax.random.key(0), state, batch)[0]
     changed = (after.weights[0].excitatory != state.weights[0].excitatory).any((0, 1))
     assert changed.sum() == 1  # one column
@@ -122,7 +122,7 @@ def test_row_97_planes_share_out_the_patterns():
 def test_a_rate_of_0_leaves_its_stage():
     learner = neocognitron_rule(TINY, rates=(1.0, 0.0))
     state = Neocognitron(weights_of(TINY))
-    after, _ = learner.step(jax.random.key(0), state, {"image": jnp.asarray(255 * image_of(6)[None])})
+    after, _ = learner.step(jax.random.key(0), state, {"image": jnp.asarray(image_of(6)[None])})
     assert (after.weights[0].excitatory != state.weights[0].excitatory).any()
     np.testing.assert_array_equal(after.weights[1].excitatory, state.weights[1].excitatory)
 
@@ -130,11 +130,11 @@ def test_a_rate_of_0_leaves_its_stage():
 def test_answers_do_not_depend_on_how_many_are_asked_for(monkeypatch):
     monkeypatch.setattr(sys.modules["jaxnn.learners.neocognitron_rule"], "AT_ONCE", 2)
     learner, state = neocognitron_rule(TINY, rates=(1.0, 1.0)), Neocognitron(weights_of(TINY))
-    images = jnp.asarray(np.stack([255 * image_of(6, seed=seed) for seed in range(5)]))
+    images = jnp.asarray(np.stack([image_of(6, seed=seed) for seed in range(5)]))
     answers = jax.jit(learner.predict)(state, {"image": images})
     assert answers.shape == (5, 3)
     for image, answer in zip(images, answers, strict=True):
-        np.testing.assert_allclose(answer, respond(TINY, state.weights, image / 255)[-1].complex.mean((0, 1)), rtol=1e-5)
+        np.testing.assert_allclose(answer, respond(TINY, state.weights, image)[-1].complex.mean((0, 1)), rtol=1e-5)
 
 
 def test_pixels():

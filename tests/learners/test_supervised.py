@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -204,3 +206,44 @@ def test_batch_norm_keeps_float32_averages_in_bfloat16():
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
     mean = after.variables["batch_stats"]["BatchNorm_0"]["mean"]
     np.testing.assert_allclose(mean, 0.1 * x.mean(0), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "function", [losses.softmax_cross_entropy_with_integer_labels, partial(losses.smoothed_cross_entropy, smoothing=0.2)]
+)
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (
+            jnp.eye(2)[jnp.array([0, 1, 1])],
+            r"integers of the shape \(3,\).*got float32 of the shape \(3, 2\); these look one-hot: take the arg max",
+        ),
+        (jnp.array([[0], [1], [1]]), r"got int32 of the shape \(3, 1\)"),
+        (jnp.array([0.0, 1.0, 1.0]), r"got float32 of the shape \(3,\)"),
+    ],
+)
+def test_labels_of_another_kind_are_refused_by_a_loss_of_labels(function, label, message):
+    batch = {"x": jnp.ones((3, 4)), "y": label}
+    learner = supervised(*functional(Normalised(0.0)), function, optax.sgd(0.1), preprocess=regression)
+    state = learner.init(jax.random.key(0), batch)
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(learner.step, jax.random.key(1), state, batch)
+    with pytest.raises(InputError, match=message):
+        jax.eval_shape(learner.evaluate, jax.random.key(1), state, batch)
+
+
+def test_one_hot_targets_are_refused_by_the_accuracy_alone():
+    """Which would compare (B,) with (B, K), and with B = K not even fail."""
+    batch = {"x": jnp.ones((2, 4)), "y": jnp.eye(2)}
+    make = lambda metrics: supervised(  # noqa: E731
+        *functional(Normalised(0.0)), losses.softmax_cross_entropy, optax.sgd(0.1), preprocess=regression, metrics=metrics
+    )
+    state = make({}).init(jax.random.key(0), batch)
+    jax.eval_shape(make({}).step, jax.random.key(1), state, batch)
+    with pytest.raises(InputError, match="these look one-hot"):
+        jax.eval_shape(make({"accuracy": losses.accuracy}).step, jax.random.key(1), state, batch)
+
+
+def test_a_net_is_computed_in_floats():
+    with pytest.raises(InputError, match="compute_dtype must be one of floats, bfloat16 say, got int32"):
+        supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), compute_dtype=jnp.int32)
