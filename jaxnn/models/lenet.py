@@ -8,10 +8,11 @@ from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from jaxnn import initializers
 from jaxnn.activations import relu, scaled_tanh
@@ -66,14 +67,18 @@ CODES = bitmaps(DIGITS)
 """(10, 84): what F6 should say for each class. Constants: they are not learnt."""
 
 
-def as_printed(images: Float[Array, "B H W 1"]) -> Float[Array, "B 32 32 1"]:
+def as_printed(images: Real[Array, "B H W 1"]) -> Float[Array, "B 32 32 1"]:
     """Digits of 28×28 pixels in 0 … 1 as LeNet-5 takes them: the background at -0.1, ink at 1.175, two pixels of background around.
 
     The mean of MNIST's pixels comes to 0.03, near 0 as the paper wants it; their variance to 0.12.
-    Raises `InputError` for images of another size.
+    Raises `InputError` for images of another size, for bytes, and for numbers outside 0 … 1 where they can be seen, which is not in jit.
     """
     if images.shape[1:] != (28, 28, 1):
         raise InputError(f"LeNet-5's images are digits (B, 28, 28, 1) with two pixels around, got an array of shape {images.shape}")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(f"LeNet-5's images are floats from 0 to 1, got {images.dtype}; of bytes, take images / 255")
+    if not isinstance(images, jax.core.Tracer) and images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise InputError(f"LeNet-5's images are floats from 0 to 1, got some from {images.min():.4g} to {images.max():.4g}")
     return jnp.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0))) * (1.175 + 0.1) - 0.1
 
 

@@ -309,3 +309,17 @@ def test_the_least_image_fits():
 def test_digits_of_another_size_are_named():
     with pytest.raises(InputError, match=r"digits \(B, 28, 28, 1\) with two pixels around, got an array of shape \(2, 20, 20, 1\)"):
         as_printed(jnp.zeros((2, 20, 20, 1)))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (jnp.zeros((1, 28, 28, 1), jnp.uint8), "are floats from 0 to 1, got uint8; of bytes, take images / 255"),
+        (jnp.full((1, 28, 28, 1), 255.0), "are floats from 0 to 1, got some from 255 to 255"),
+        (jnp.zeros((1, 28, 28, 1)).at[0, 3, 3].set(-0.1), "got some from -0.1 to 0"),
+        (jnp.full((1, 28, 28, 1), jnp.nan), "got some from nan to nan"),
+    ],
+)
+def test_digits_that_are_not_from_0_to_1_are_refused(images, message):
+    with pytest.raises(InputError, match=message):
+        as_printed(images)
