@@ -158,7 +158,8 @@ def _check_alike(data: Batch, eval_data: Batch, what: str = "data") -> None:
         name = jax.tree_util.keystr(path)
         if name not in found:
             raise InputError(f"eval_data has no array {name} as {what} has, it has {', '.join(found)}")
-        shapes, dtypes = ([of(array) for array in (found[name], leaf)] for of in (np.shape, jnp.result_type))
+        shapes = [np.shape(array) for array in (found[name], leaf)]
+        dtypes = [jnp.result_type(array) for array in (found[name], leaf)]
         if shapes[0][1:] != shapes[1][1:]:
             raise InputError(
                 f"eval_data{name} has the shape {shapes[0]}, that of {what} {shapes[1]}; they must agree but for the first axis"
