@@ -1,10 +1,19 @@
-"""Ctrl-C and SIGTERM as a request: finish the chunk, save, then stop. A second Ctrl-C stops at once."""
+"""Ctrl-C and SIGTERM as a request: finish the chunk, save, then stop. A second Ctrl-C stops at once.
+
+Python runs a handler in the main thread, between two of its own instructions: while that thread waits for a chunk on the device, a minute
+perhaps, no handler runs. So a thread beside it, which the interpreter's C code wakes, says what will happen.
+"""
 
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from jaxnn.progress import say
+
+HEARD = "asked to stop: the steps under way are finished and saved first; Ctrl-C once more stops without saving"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,7 +33,8 @@ class Interrupted(KeyboardInterrupt):
 def asked_to_stop() -> Iterator[Callable[[], int]]:
     """Yield a function that gives the signal which asked to stop, 0 where none did.
 
-    Inside, the first SIGINT or SIGTERM is only remembered. A second SIGINT, or any other signal, does what it does outside.
+    Inside, the first SIGINT or SIGTERM is only remembered, and answered on stderr at once. A second SIGINT, or any other signal, does
+    what it does outside.
     So does the first one at the end, if it came too late for anybody inside to act on it.
     In a thread that is not the main one signals cannot be caught: there the function always gives 0. A signal that the process
     ignores, as a job in the background of a shell ignores SIGINT, stays ignored.
@@ -46,9 +56,39 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
     for number in before:
         signal.signal(number, remember)
     try:
-        yield lambda: asked[0] if asked else 0
+        with _answered(before):
+            yield lambda: asked[0] if asked else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if asked:
         signal.raise_signal(asked[0])
+
+
+@contextmanager
+def _answered(numbers: Iterable[int]) -> Iterator[None]:
+    """Inside, the first of these signals is answered at once, by a thread, whatever the main thread waits for."""
+    ear, mouth = socket.socketpair()
+    mouth.setblocking(False)
+    others = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    if others != -1:  # an event loop listens, that of a notebook say: it must go on to
+        signal.set_wakeup_fd(others)
+    thread = threading.Thread(target=_answer, args=(ear, frozenset(numbers)), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        if others == -1:
+            signal.set_wakeup_fd(-1)
+        mouth.close()
+        thread.join()
+        ear.close()
+
+
+def _answer(ear: socket.socket, numbers: frozenset[int]) -> None:
+    """Until the other end is closed."""
+    said = False
+    while heard := ear.recv(64):
+        if not said and numbers & set(heard):
+            said = True
+            say(HEARD)

@@ -8,6 +8,11 @@ from typing import Any
 Show = Callable[[int, Mapping[str, Any]], None]
 
 
+def say(line: str) -> None:
+    """A line on stderr at once, above the bar where there is one, from any thread."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(label: str | None, total: int, done: int = 0, unit: str = "steps") -> Iterator[Show]:
     """Yield show(done, metrics), which moves the bar; a terminal or a notebook sees it, a pipe or a file does not."""

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnn import checkpoint, loop, manifest
+from jaxnn import checkpoint, interrupt, loop, manifest
 from jaxnn.checkpoint import Checkpoints, CheckpointWarning, Goal, Store, restore, steps
 from jaxnn.interrupt import Interrupted, asked_to_stop
 from jaxnn.manifest import CheckpointError
@@ -523,6 +524,30 @@ def test_the_first_signal_is_a_request_and_a_second_ctrl_c_is_not():
             os.kill(os.getpid(), signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     signal.signal(signal.SIGINT, found)
+
+
+def test_a_signal_is_answered_at_once_and_not_by_the_thread_that_waits(monkeypatch):
+    """The main thread may be inside a chunk, where no handler of Python's runs."""
+    said, heard = [], threading.Event()
+
+    def say(line):
+        said.append((line, threading.current_thread() is threading.main_thread()))
+        heard.set()
+
+    monkeypatch.setattr(interrupt, "say", say)
+
+    def asked_twice():
+        with asked_to_stop():
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert heard.wait(10)
+            raise Interrupted("acted on", signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        asked_twice()
+    assert signal.set_wakeup_fd(-1) == -1
+    assert said == [(interrupt.HEARD, False)]
+    assert "saved first" in interrupt.HEARD
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
