@@ -36,7 +36,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from jaxtyping import Array, PRNGKeyArray
 from matplotlib.figure import Figure
 
@@ -49,11 +48,12 @@ from jaxnn import losses
 from jaxnn.activations import sigmoid
 from jaxnn.learners import supervised
 from jaxnn.models import MLP, TDNN, functional, layers
+from jaxnn.models.functional import Module
 from jaxnn.record import Comparison, Record, compare
 from jaxnn.train import History, sweep
 from jaxnn.types import Batch, InputError, Learner, PyTree, unknown
 
-NETS: dict[str, nn.Module] = {"TDNN": TDNN(), "MLP-2": MLP((2, 3)), "MLP-30": MLP((30, 3))}
+NETS: dict[str, Module] = {"TDNN": TDNN(), "MLP-2": MLP((2, 3)), "MLP-30": MLP((30, 3))}
 """Those on the whole window have 2 and 30 hidden units."""
 HMMS: dict[str, phoneme_hmm.Covariance] = {"HMM-diagonal": "diag", "HMM-full": "full"}
 """By name, the covariances of what a state emits."""
@@ -152,12 +152,12 @@ def shifted(key: PRNGKeyArray, count: int, widest: int, noise: float) -> Batch:
     return draw(token_key, count, jax.random.randint(shift_key, (count,), -widest, widest + 1), noise)
 
 
-def learner_of(module: nn.Module, learning_rate: float) -> Learner:
+def learner_of(module: Module, learning_rate: float) -> Learner:
     loss, inputs = losses.softmax_cross_entropy_with_integer_labels, lambda batch: (batch["x"], batch["label"])
     return supervised(*functional(module), loss, optax.adam(learning_rate), preprocess=inputs)
 
 
-def prepared(module: nn.Module) -> Net:
+def prepared(module: Module) -> Net:
     """What all seeds of a net share, so that it is compiled once."""
     apply = functional(module).apply
     return Net(partial(learner_of, module), jax.jit(lambda variables, x: apply(variables, x, train=False)[0]))

@@ -21,9 +21,23 @@ def imported(path):
         yield from (name.split(".")[0] for name in names + [getattr(node, "module", None) or ""] * isinstance(node, ast.ImportFrom))
 
 
-def test_the_models_alone_import_flax():
-    files = [path for folder in ("jaxnn", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
-    assert {str(path.parent.relative_to(ROOT)) for path in files if "flax" in imported(path)} == {"jaxnn/models"}
+@pytest.mark.parametrize(
+    ("package", "places"),
+    [
+        ("flax", {"jaxnn/models"}),
+        ("orbax", {"jaxnn/checkpoint.py"}),
+        ("rich", {"jaxnn/progress.py"}),
+        ("grain", {"jaxnn/data"}),
+        ("tensorflow_datasets", {"jaxnn/data"}),
+        ("matplotlib", {"jaxnn/record.py", "experiments", "benchmarks"}),
+        ("tyro", {"jaxnn/data/__main__.py", "experiments", "benchmarks"}),
+    ],
+)
+def test_a_package_is_imported_where_it_belongs_alone(package, places):
+    files = [path for folder in ("jaxnn", "experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    found = [path.relative_to(ROOT) for path in files if package in imported(path)]
+    assert found
+    assert [str(path) for path in found if not places & {str(path), str(path.parent)}] == []
 
 
 def python(code, executable=sys.executable, **kwargs):
