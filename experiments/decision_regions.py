@@ -40,7 +40,7 @@ from jaxnn.models.neuron import Network, Neurons, apply, neuron, or_neuron, side
 from jaxnn.optimizers import adam
 from jaxnn.record import Record, compare
 from jaxnn.train import Checkpoints, sweep
-from jaxnn.types import Batch, Learner, PyTree, Trained
+from jaxnn.types import Learner, PyTree, Trained
 
 LOW, HIGH = -1.0, 1.0
 FINE = 401
@@ -121,10 +121,6 @@ def regions() -> dict[str, Region]:
     }
 
 
-def x_and_target(batch: Batch) -> tuple[Array, Array]:
-    return batch["x"], batch["label"][:, None]
-
-
 class Net(NamedTuple):
     """A learner, and its logits for each seed's state; both of the same net are the same, which then compile once for all regions."""
 
@@ -135,7 +131,7 @@ class Net(NamedTuple):
 @cache
 def sigmoid_net(hidden: tuple[int, ...], learning_rate: float) -> Net:
     net = functional(MLP((*hidden, 1)))
-    learner = supervised(*net, losses.sigmoid_cross_entropy, adam(learning_rate), preprocess=x_and_target)
+    learner = supervised(*net, losses.sigmoid_cross_entropy, adam(learning_rate), preprocess=planes.x_and_target)
     return Net(lambda: learner, jax.jit(jax.vmap(lambda state, x: Trained(learner, state).predict({"x": x})[..., 0], (0, None))))
 
 

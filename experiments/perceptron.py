@@ -92,10 +92,6 @@ def x_and_label(batch: Batch) -> tuple[Array, Array]:
     return batch["x"], batch["label"]
 
 
-def x_and_target(batch: Batch) -> tuple[Array, Array]:
-    return batch["x"], batch["label"][:, None]
-
-
 def watched(learner: Learner) -> Learner:
     """The learner, reporting its weights and threshold (w_1, w_2, θ) after each step."""
 
@@ -114,7 +110,7 @@ RULE = perceptron_rule(preprocess=x_and_label)
 WATCHED = watched(RULE)
 POCKET = watched(pocket_rule(preprocess=x_and_label))
 TWO_ONE = supervised(
-    *functional(MLP((2, 1))), losses.sigmoid_cross_entropy, adam(0.05), preprocess=x_and_target, metrics={"right": correct}
+    *functional(MLP((2, 1))), losses.sigmoid_cross_entropy, adam(0.05), preprocess=planes.x_and_target, metrics={"right": correct}
 )
 
 

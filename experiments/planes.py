@@ -3,14 +3,21 @@
 import math
 
 import numpy as np
+from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from experiments.figures import COLOURS
+from jaxnn.types import Batch
 
 LIGHT = ("#e3eef7", "#fbe6d8")
 """Where the net says 0, and 1."""
 SIDE = 121
 """Points of the grid along each axis."""
+
+
+def x_and_target(batch: Batch) -> tuple[Array, Array]:
+    """Points (B, 2), and the classes 0 and 1 as targets (B, 1) of one output."""
+    return batch["x"], batch["label"][:, None]
 
 
 def grid(low: float, high: float, side: int = SIDE) -> np.ndarray:
