@@ -27,6 +27,7 @@ Gabor energies and 10.8 % by pixels; from 250 images 14.2, 8.4 and 20.9 %. Strok
 a probability of at least .9 for it.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,29 +40,24 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from experiments import cnn_features_figures as drawn
+from experiments import cnn_features_inside as seen
 from experiments import command, gabor, mistakes
+from experiments.cnn_features_inside import AROUND, JUMP, SEEN
 from experiments.lenet_mnist import NETS, make_learner
 from experiments.unfinished import NOTHING, Keep
 from jaxnn import schedules
-from jaxnn.activations import relu
 from jaxnn.data import Dataset
 from jaxnn.distortions import distorted
-from jaxnn.inside import Maximised, deconv_relu, grad_cam, guided_relu, let_through, maximise, project_back, saliency, strongest_places
+from jaxnn.inside import Maximised, maximise
 from jaxnn.learners import supervised
 from jaxnn.losses import accuracy, softmax_cross_entropy_with_integer_labels
-from jaxnn.models import LeNet5, apply_changed, functional, layers
-from jaxnn.models.pooling import max_pool
+from jaxnn.models import LeNet5, functional, layers
 from jaxnn.optimizers import adamw
 from jaxnn.record import Comparison, Record, compare
 from jaxnn.train import Run, sweep
 from jaxnn.types import InputError, Learner, Trained
 
-WAYS: dict[str, Callable[[Array], Array]] = {"gradient": relu, "deconvnet": deconv_relu, "guided": guided_relu}
-SEEN, JUMP, AROUND = 14, 2, 2
-"""What a unit of C3 sees: 5 + 1 + 2·4 pixels a side, the first at twice its own place, less the two zeros around the image."""
 SYSTEMS = {"LeNet5": "LeNet-5", "gabor": "Gabor energies, linear", "pixels": "pixels, linear"}
-
-Variables = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -104,11 +100,12 @@ class Config:
         command.at_least(0, jitter=self.jitter)
         if not 0 <= self.digit <= 9:
             raise InputError(f"--digit must be from 0 to 9, got {self.digit}")
-        if not self.decay >= 0:
-            raise InputError(f"--decay must be at least 0, got {self.decay}")
+        for flag, value in (("decay", self.decay), ("pull", self.pull)):
+            if not 0 <= value < math.inf:
+                raise InputError(f"--{flag} must be a number from 0, got {value}")
         for flag, value in (("strength", self.strength), ("ascent", self.ascent)):
-            if not value > 0:
-                raise InputError(f"--{flag} must be above 0, got {value}")
+            if not 0 < value < math.inf:
+                raise InputError(f"--{flag} must be a number above 0, got {value}")
 
 
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
@@ -194,7 +191,7 @@ def as_float(images: np.ndarray) -> Float[Array, "B H W 1"]:
 
 
 def look_inside(
-    config: Config, variables: Variables, images: Float[Array, "B H W 1"], label: np.ndarray, logits: np.ndarray
+    config: Config, variables: Mapping[str, Any], images: Float[Array, "B H W 1"], label: np.ndarray, logits: np.ndarray
 ) -> dict[str, Any]:
     """All that is drawn of the net, for the test images and what it says of them."""
     kernels = {f"filters/{name}": variables["params"][name]["kernel"] for name in ("c1", "c3")}
@@ -203,23 +200,16 @@ def look_inside(
     few = images[: config.searched]
     return {
         **kernels,
-        **{f"maps/{name}": maps for name, maps in maps_of(variables, image).items()},
+        **{f"maps/{name}": maps for name, maps in seen.maps_of(variables, image).items()},
         **ascended(config, variables),
-        **sent_back(config, variables, few),
-        **asked(variables, images, label, logits),
-        **in_the_plane(variables, few),
+        **seen.sent_back(variables, few, config.best),
+        **seen.asked(variables, images, label, logits),
+        **seen.in_the_plane(variables, few),
         "label": label[: config.searched],
     }
 
 
-def maps_of(variables: Variables, image: Float[Array, "H W 1"]) -> dict[str, Array]:
-    """The maps of one image, behind each convolution's ReLU and each pooling."""
-    given = layers(LeNet5(), variables, image[None])
-    c1, c3 = (relu(given[name][0]) for name in ("c1", "c3"))
-    return {"image": image, "c1": c1, "pooled c1": max_pool(c1), "c3": c3, "pooled c3": max_pool(c3)}
-
-
-def ascended(config: Config, variables: Variables) -> dict[str, Array]:
+def ascended(config: Config, variables: Mapping[str, Any]) -> dict[str, Array]:
     """From an empty image: those of most activation for the ten classes, and for the middle unit of each map of C3, what it sees alone."""
     class_key, map_key = jax.random.split(jax.random.key(1))
 
@@ -238,74 +228,10 @@ def ascended(config: Config, variables: Variables) -> dict[str, Array]:
     classes = jax.jit(jax.vmap(lambda key, k: image_for(key, "output", (k,), config.jitter)))
     maps = jax.jit(jax.vmap(lambda key, k: image_for(key, "c3", (5, 5, k), 0)))
     best = classes(jax.random.split(class_key, 10), jnp.arange(10))
-    corner = 5 * JUMP - AROUND
-    seen = maps(jax.random.split(map_key, 16), jnp.arange(16)).image[:, corner : corner + SEEN, corner : corner + SEEN, 0]
+    corner = slice(5 * JUMP - AROUND, 5 * JUMP - AROUND + SEEN)
+    alone = maps(jax.random.split(map_key, 16), jnp.arange(16)).image[:, corner, corner, 0]
     scores = jax.jit(jax.vmap(lambda x: layers(LeNet5(), variables, x[None])["output"][0]))(best.image)
-    return {"class_image": best.image[..., 0], "class_score": best.activation, "class_scores_end": scores, "map_image": seen}
-
-
-def sent_back(config: Config, variables: Variables, images: Float[Array, "B 28 28 1"]) -> dict[str, Array]:
-    """For each map of C3 the images of its strongest activations, and what these come from, cut to what the unit sees."""
-    maps = jax.jit(lambda x: relu(layers(LeNet5(), variables, x)["c3"]))(images)
-    order = jnp.argsort(-maps.max((1, 2)), axis=0, stable=True)[: config.best].T  # (O, best)
-    places = jax.vmap(lambda rows, o: strongest_places(maps[rows])[:, o])(order, jnp.arange(len(order)))
-    patches = {"patch/image": images[order]}
-    for way, activation in WAYS.items():
-        patches[f"patch/{way}"] = _projected(LeNet5(activation=activation), variables, images[order])
-    cut = jax.vmap(jax.vmap(_seen_by))
-    return {name: cut(patch, places) for name, patch in patches.items()} | {"strongest": order}
-
-
-def _projected(model: LeNet5, variables: Variables, images: Float[Array, "O T H W 1"]) -> Float[Array, "O T H W 1"]:
-    back = partial(project_back, lambda x: layers(model, variables, x)["c3"])
-    return jax.jit(jax.vmap(back))(images, jnp.arange(len(images)))
-
-
-def _seen_by(image: Float[Array, "H W 1"], place: Array) -> Float[Array, "k k"]:
-    """What the unit of C3 at this place sees of an image, zeros around it and all."""
-    around = jnp.pad(image[..., 0], AROUND)
-    return jax.lax.dynamic_slice(around, (JUMP * place[0], JUMP * place[1]), (SEEN, SEEN))
-
-
-def asked(variables: Variables, images: Float[Array, "B 28 28 1"], label: np.ndarray, logits: np.ndarray) -> dict[str, Array]:
-    """Why? Six right answers, of six classes, and the six wrong ones that are surest: for what it says, and for the other class.
-
-    The other is the right one where the answer is wrong, and else the second best.
-    """
-    said, sure = logits.argmax(-1), logits.max(-1) - np.sort(logits, -1)[:, -2]
-    wrong = np.flatnonzero(said != label)
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:6]
-    right = [rows[0] for rows in (np.flatnonzero((said == label) & (label == k)) for k in range(10)) if len(rows)][:6]
-    rows = np.array([*right, *wrong])
-    other = np.where(said == label, np.argsort(logits, -1)[:, -2], label)
-    classes, chosen = np.stack([said, other], -1)[rows], images[rows]
-    return {
-        "asked": rows,
-        "is": label[rows],
-        "asked_class": classes,
-        "asked_image": chosen[..., 0],
-        "saliency": jax.jit(partial(saliency, lambda x: layers(LeNet5(), variables, x)["output"]))(chosen, classes[:, 0]),
-        "cam": jnp.stack([cam_at_c3(variables, chosen, k) for k in classes.T], 1),
-    }
-
-
-@jax.jit
-def cam_at_c3(variables: Variables, images: Float[Array, "B 28 28 1"], label: Array) -> Float[Array, "B 10 10"]:
-    """Grad-CAM of C3's maps."""
-    above = lambda maps: apply_changed(LeNet5(), variables, images, "c3", lambda _: let_through(maps))  # noqa: E731
-    return grad_cam(above, relu(layers(LeNet5(), variables, images)["c3"]), label)
-
-
-def in_the_plane(variables: Variables, images: Float[Array, "B 28 28 1"]) -> dict[str, Any]:
-    """F6 of every image by its first two principal components and by t-SNE, and the share of the variance of each component."""
-    from sklearn.manifold import TSNE
-
-    f6 = np.asarray(jax.jit(lambda x: relu(layers(LeNet5(), variables, x)["f6"]))(images))
-    centred = f6 - f6.mean(0)
-    u, s, _ = np.linalg.svd(centred, full_matrices=False)
-    neighbours = min(30.0, (len(f6) - 1) / 3)
-    tsne = TSNE(perplexity=neighbours, init="pca", random_state=0).fit_transform(f6)
-    return {"plane/pca": u[:, :2] * s[:2], "plane/tsne": tsne, "variance": s**2 / max((s**2).sum(), 1e-12)}
+    return {"class_image": best.image[..., 0], "class_score": best.activation, "class_scores_end": scores, "map_image": alone}
 
 
 def compare_all(sizes: list[int], history: Mapping[str, Any]) -> Iterator[Comparison]:

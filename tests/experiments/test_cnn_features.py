@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import cnn_features, command
-from experiments.cnn_features import SEEN, SYSTEMS, WAYS, Config, _projected, as_float, decaying
+from experiments.cnn_features import SYSTEMS, Config, as_float, decaying
+from experiments.cnn_features_inside import SEEN, WAYS, projected
 from jaxnn import data
 from jaxnn.models import LeNet5
 from jaxnn.types import InputError
@@ -88,7 +89,7 @@ def test_row_109_all_that_is_sent_back_lies_in_what_the_unit_sees(kept, trained,
     images = as_float(test_set["image"][:30])[kept.history["strongest"]]
     variables = jax.tree.map(jnp.asarray, trained.state.variables)
     for way, activation in WAYS.items():
-        whole = np.asarray(_projected(LeNet5(activation=activation), variables, images))
+        whole = np.asarray(projected(LeNet5(activation=activation), variables, images))
         np.testing.assert_allclose(np.abs(kept.history[f"patch/{way}"]).sum((2, 3)), np.abs(whole).sum((2, 3, 4)), rtol=1e-3, atol=1e-3)
     assert np.abs(kept.history["patch/deconvnet"] - kept.history["patch/guided"]).max() > 1e-3
 
@@ -162,8 +163,11 @@ def test_every_figure_can_be_drawn(kept):
         ({"fewer": (32,)}, "--fewer must be at least 64, got 32"),
         ({"searched": 3}, "--searched must be at least 10, got 3"),
         ({"digit": 10}, "--digit must be from 0 to 9, got 10"),
-        ({"strength": 0.0}, "--strength must be above 0, got 0"),
-        ({"decay": -1.0}, "--decay must be at least 0, got -1"),
+        ({"strength": 0.0}, "--strength must be a number above 0, got 0"),
+        ({"ascent": float("inf")}, "--ascent must be a number above 0, got inf"),
+        ({"decay": -1.0}, "--decay must be a number from 0, got -1"),
+        ({"pull": -0.1}, "--pull must be a number from 0, got -0.1"),
+        ({"pull": float("nan")}, "--pull must be a number from 0, got nan"),
         ({"jitter": -1}, "--jitter must be at least 0, got -1"),
     ],
 )
