@@ -14,8 +14,8 @@ last net's state, seed 0, and what its inputs are divided by.
 Source: lecture row 108 (S3:726-735). He, Zhang, Ren and Sun 2016, arXiv:1512.03385, section 4.2, table 6 and figure 6; 6.61 % of the
 110-layer net is the mean of five runs.
 
-Command: python -m experiments.cifar_resnet        (TIME; --data cifar10 --recipe paper --epochs 164 for the numbers)
-Expected: EXPECTED
+Command: python -m experiments.cifar_resnet        (2 minutes on one CPU core; --data cifar10 --recipe paper --epochs 164 for the numbers)
+Expected: 3.3 % of the 1,000 test digits wrong after 3 epochs, a curve and no claim.
 """
 
 from collections.abc import Iterator, Mapping
@@ -114,12 +114,11 @@ def plot(record: Record) -> Mapping[str, Figure]:
         if record.meta["comparable"] and depth in PUBLISHED:
             final.plot([place - 0.4, place + 0.4], [PUBLISHED[depth]] * 2, color="black", linestyle=":", linewidth=1.2)
     learning.set(ylabel=f"error, %: dashed training, solid {judged}")
-    learning.set_ylim(bottom=0)
     learning.legend(frameon=False, fontsize=8)
     published = ", published dotted" if record.meta["comparable"] else ""
-    final.set(
-        xlabel="layers", ylabel=f"{judged} error at the end, %, median as a bar{published}", ylim=(0, None), xlim=(-0.7, len(depths) - 0.3)
-    )
+    final.set(xlabel="layers", ylabel=f"{judged} error at the end, %, median as a bar{published}", xlim=(-0.7, len(depths) - 0.3))
+    for ax in axes[0]:
+        ax.set_ylim(0, 1.1 * max(1.0, ax.dataLim.y1))
     final.set_xticks(range(len(depths)), [str(depth) for depth in depths])
     return {"errors": figure}
 

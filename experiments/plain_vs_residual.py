@@ -1,9 +1,9 @@
 """Deeper plain nets train worse, deeper residual nets better: 20 and 56 layers, with shortcuts and without.
 
-The plain nets are `CifarPlain20` and `56`, of the same depths and as many weights as the residual ones, and trained alike: that the
-deeper one has the higher error on its own training images is no overfitting, and it contains the shallower one. The paper calls it
-degradation; BatchNorm stands behind every convolution, so it is not the vanishing gradient either. The identity shortcuts, which cost
-nothing, turn it round.
+The plain nets are `CifarPlain20` and `56`, of the same depths and as many weights as the residual ones, and trained alike. That the
+deeper one has the higher error on its own training images is no overfitting: it could be the shallower net with layers on top that
+change nothing, and training does not find it. The paper calls it degradation; BatchNorm stands behind every convolution, so it is not
+the vanishing gradient either. The identity shortcuts, which cost nothing, turn it round.
 
 Errors in training are those of the steps themselves, on images as they were trained on, a mean an epoch; the test images are read after
 every epoch, for the curve. Recipes, images and what is comparable are as in `experiments.cifar_resnet`: on the digits that ship it is a
@@ -12,9 +12,10 @@ curve alone, whose order tells of the first steps and not of where the nets come
 Source: lecture row 108 (S3:726-735). He, Zhang, Ren and Sun 2016, arXiv:1512.03385, figures 1 and 6 and table 6, which has numbers of
 the residual nets alone.
 
-Command: python -m experiments.plain_vs_residual        (TIME; 8 and 20 layers)
+Command: python -m experiments.plain_vs_residual        (1.5 minutes on one CPU core)
 The claim: --depths 20 56 --data cifar10 --images None --batch-size 128 --recipe paper --epochs 164 --seeds 3
-Expected: EXPECTED
+Expected: with 20 layers in place of 8 the plain net's training error is 2.5 points higher and the residual one's 12 points lower, of one
+seed on 1,000 digits: a curve and no claim.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,6 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import command, figures
@@ -49,7 +49,7 @@ from jaxnn.types import InputError
 class Config:
     depths: tuple[int, ...] = (8, 20)
     """Layers with weights, 6n + 2, from the fewest to the most: two or more."""
-    training: TrainingFields = field(default_factory=lambda: Training(images=1000, batch_size=32))
+    training: TrainingFields = field(default_factory=lambda: Training(images=1000, batch_size=32, learning_rate=0.1))
     digits: command.DigitsFields = field(default_factory=lambda: command.Digits("mnist_5k"))
     common: command.CommonFields = field(default_factory=command.Common)
 
@@ -92,13 +92,12 @@ def plot(record: Record) -> Mapping[str, Figure]:
     figure, axes = figures.panels(1, 2, title(record), size=(4.8, 4.0), sharey=True)
     judged = "validation" if record.config["training"]["validation"] else "test"
     depths = record.config["depths"]
-    highest = 0.0
     for ax, kind in zip(axes[0], KINDS, strict=True):
         for depth, colour in zip(depths, figures.ordered(len(depths)), strict=True):
             draw_curves(ax, record, f"{kind}/{depth}", colour, f"{kind}, {depth} layers")
-            highest = max(highest, *(np.nanmax(record.history[f"{what}/{kind}/{depth}"]) for what in ("train_error", "test_error")))
         ax.legend(frameon=False, fontsize=9)
-    axes[0, 0].set(ylabel=f"error, %: dashed training, solid {judged}", ylim=(0, 20 if record.meta["comparable"] else 1.05 * highest))
+    highest = 20.0 if record.meta["comparable"] else 1.05 * max(1.0, *(ax.dataLim.y1 for ax in axes[0]))
+    axes[0, 0].set(ylabel=f"error, %: dashed training, solid {judged}", ylim=(0, highest))
     return {"degradation": figure}
 
 
