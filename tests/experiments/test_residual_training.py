@@ -78,9 +78,9 @@ def test_row_108_the_papers_recipe_by_hand(depth, first):
 
 
 def test_the_fast_recipe_by_hand():
-    """Ten steps: two on the line to .4, eight down the cosine; kernels alone are decayed."""
-    updates = updates_of(residual_training.fast_optimizer(0.4, 10, 20), [0.0] * 10, PARAMS)
-    rates = [0, 0.2] + [0.2 * (1 + np.cos(np.pi * t / 8)) for t in range(8)]
+    """Twenty steps: four on the line to .4, sixteen down the cosine; kernels alone are decayed."""
+    updates = updates_of(residual_training.fast_optimizer(0.4, 20, 20), [0.0] * 20, PARAMS)
+    rates = [0, 0.1, 0.2, 0.3] + [0.2 * (1 + np.cos(np.pi * t / 16)) for t in range(16)]
     ahead = 0.0
     for rate, update in zip(rates, updates, strict=True):
         velocity = ahead + rate * 5e-4 * 3
