@@ -2,6 +2,7 @@
 
 from jaxnn.models import neocognitron, neuron, perceptron, rbf, som
 from jaxnn.models.alexnet import AlexNet, AlexNetTwoTower
+from jaxnn.models.four_layer_cnn import FourLayerCNN
 from jaxnn.models.functional import Functional, apply_changed, functional, layers
 from jaxnn.models.googlenet import GoogLeNet, GoogLeNetPaper
 from jaxnn.models.lenet import LeNet5, LeNet5Original, LocallyConnectedLeNet5
@@ -52,6 +53,7 @@ __all__ = [
     "CifarResNet44",
     "CifarResNet56",
     "CifarResNet110",
+    "FourLayerCNN",
     "Functional",
     "GoogLeNet",
     "GoogLeNetPaper",
