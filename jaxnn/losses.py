@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Integer, Real
 
+from jaxnn.types import InputError
+
 
 def half_squared_error(outputs: Float[Array, "*batch K"], targets: Real[Array, "*batch K"]) -> Float[Array, "*batch"]:
     """E = ½ Σ_k (y_k - t_k)²; lecture row 33, with the index k that S2:421 writes as m (erratum E16).
@@ -162,12 +164,30 @@ def accuracy(outputs: Float[Array, "*batch K"], labels: Integer[Array, "*batch"]
     return (jnp.argmax(outputs, axis=-1) == labels).astype(jnp.float32)
 
 
+def top_accuracy(outputs: Float[Array, "*batch K"], labels: Integer[Array, "*batch"], k: int = 5) -> Float[Array, "*batch"]:
+    """1.0 where y_label is among the k largest of y, else 0.0; of equal outputs the first counts. With k = 1 it is `accuracy`.
+
+    1 - the mean of it is the top-k error, as ImageNet has it with k = 5: lecture rows 107 and 108. Russakovsky et al. 2015,
+    arXiv:1409.0575. 0.0 for a label outside 0 ≤ label < K. Raises `InputError` for a k below 1.
+
+    >>> top_accuracy(jnp.array([[0.5, 0.1, 0.4]] * 3), jnp.array([0, 1, 2]), k=2)
+    Array([1., 0., 1.], dtype=float32)
+    """
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}")
+    own = _at_label(outputs, labels)[..., None]
+    number = jnp.broadcast_to(jnp.arange(outputs.shape[-1]), outputs.shape)
+    before = ~(outputs <= own) | ((outputs == own) & (number < labels[..., None]))  # so written that a NaN is never among the best
+    return (before.sum(-1) < k).astype(jnp.float32)
+
+
 OF_LABELS = (
     softmax_cross_entropy_with_integer_labels,
     smoothed_cross_entropy,
     distance_of_label,
     discriminative_distance,
     accuracy,
+    top_accuracy,
 )
 
 

@@ -23,7 +23,9 @@ from jaxnn.losses import (
     smoothed_cross_entropy,
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
+    top_accuracy,
 )
+from jaxnn.types import InputError
 
 CLOSED_FORMS = {
     half_squared_error: lambda y, t: ((y - t) ** 2).sum(-1) / 2,
@@ -269,3 +271,24 @@ def test_smoothed_labels_are_targets_between_the_label_and_all_classes(smoothing
 @pytest.mark.parametrize("label", [-1, 4])
 def test_a_smoothed_label_outside_the_classes_is_nan(label):
     assert np.isnan(smoothed_cross_entropy(jnp.zeros(4), jnp.array(label)))
+
+
+def test_row_107_the_top_five_are_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(3)
+    outputs, labels = rng.normal(size=(50, 7)).astype(np.float32), rng.integers(0, 7, 50)
+    for k in (1, 2, 5):
+        ours = np.asarray(top_accuracy(jnp.asarray(outputs), jnp.asarray(labels), k))
+        assert ours.mean() == pytest.approx(metrics.top_k_accuracy_score(labels, outputs, k=k, labels=range(7)))
+    outputs, labels = jnp.asarray(outputs), jnp.asarray(labels)
+    np.testing.assert_array_equal(top_accuracy(outputs, labels, 1), accuracy(outputs, labels))
+
+
+def test_the_top_five_where_outputs_are_equal_or_no_numbers():
+    """By hand: of three equal the first two are the best two; a NaN is never among them, nor a label that there is none of."""
+    equal, label = jnp.ones((3, 3)), jnp.arange(3)
+    assert top_accuracy(equal, label, 2).tolist() == [1.0, 1.0, 0.0]
+    assert top_accuracy(jnp.array([[np.nan, 2.0, 1.0]] * 3), label, 2).tolist() == [0.0, 1.0, 0.0]
+    assert top_accuracy(equal[:2], jnp.array([-1, 3]), 3).tolist() == [0.0, 0.0]
+    with pytest.raises(InputError, match="k must be at least 1, got 0"):
+        top_accuracy(equal, label, 0)
