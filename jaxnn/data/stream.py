@@ -5,6 +5,7 @@ the other kinds lie in memory, as `load` gives them. grain's iterator reads ahea
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ class Recipe(NamedTuple):
     seed: int | None
     epochs: int | None
     drop_remainder: bool
+    view: str = "as stored"
+    """What is done to the images on the way."""
 
     def batches_per_epoch(self) -> int:
         return (self.count + (0 if self.drop_remainder else self.batch_size - 1)) // self.batch_size
@@ -53,18 +56,19 @@ def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 class Stream:
-    """An iterator over batches, `image` uint8 (B, H, W, C) and `label` int32 (B,); see `stream`."""
+    """An iterator over batches, `image` uint8 (B, H, W, C) and `label` int32 (B,); see `stream` and `jaxnn.data.image_folder`."""
 
     source: Source
     batch_size: int
     batches_per_epoch: int
 
-    def __init__(self, source: Source, recipe: Recipe, gather: Gather, threads: int):
+    def __init__(self, source: Source, recipe: Recipe, fetch: Callable[[int], Arrays], threads: int):
+        """`fetch(number)` gives the batch of this number by the recipe; it must be safe in several threads at once."""
         import grain
 
         self.source, self.batch_size, self.batches_per_epoch = source, recipe.batch_size, recipe.batches_per_epoch()
         self._recipe, self._done, self._order = recipe, 0, _order(recipe)
-        batches = grain.MapDataset.range(recipe.batches()).map(lambda batch: gather(recipe.rows(int(batch))))
+        batches = grain.MapDataset.range(recipe.batches()).map(lambda batch: fetch(int(batch)))
         # As many batches ahead as there are threads, and one: each is decoded by one of them.
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1 if threads else 0)
         self._batches: Any = iter(batches.to_iter_dataset(options))
@@ -78,9 +82,11 @@ class Stream:
             batch = next(self._batches)
         except StopIteration:
             raise
-        except BaseException:
+        except BaseException as error:
             # grain has lost the batch that failed, or that Ctrl-C came into: who asks again gets the same batch, or the same error.
             self._move(self._done)
+            if isinstance(error, DataError):  # grain adds a line about its own frames
+                raise DataError(str(error).partition("\n---")[0]) from error
             raise
         self._done += 1
         return batch
@@ -148,7 +154,7 @@ def stream(
     if batch_size > source.count and drop_remainder:
         raise InputError(f"{name} {split} holds {source.count} examples, fewer than a batch of {batch_size}; take smaller batches")
     recipe = Recipe(source.sha256, source.count, batch_size, seed if shuffle else None, epochs, drop_remainder)
-    return Stream(source, recipe, gather, threads if source.kind == "tfds" else 0)
+    return Stream(source, recipe, lambda batch: gather(recipe.rows(batch)), threads if source.kind == "tfds" else 0)
 
 
 def _opened(name: str, split: str) -> tuple[Source, Gather]:
