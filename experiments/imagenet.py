@@ -69,8 +69,8 @@ class Config:
     """While the rate rises from 0; 0 leaves it out."""
     weight_decay: float = 1e-4
     """λ of ½λΣw² in the loss, BatchNorm and biases left out."""
-    watched_images: int = 1000
-    """The first so many that judge, classified after every epoch; they lie on the device."""
+    watched_images: int = 256
+    """The first so many that judge, classified after every epoch, all at once; they lie on the device."""
     seed: int = 0
     """Of the weights, of the order, and of what is cut out."""
     threads: int | None = None

@@ -68,6 +68,14 @@ def test_row_107_the_centre_is_seven_eighths_of_the_shorter_side(folder):
     assert len(first_centres(judged, 99, size=14)["label"]) == 6
 
 
+def test_row_107_the_centre_of_a_ramp_by_hand():
+    """40 × 20 pixels of 6 · column: 17.5 of them from 11.25 on, in 14 pixels, each the value at its middle."""
+    out = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(0, 240, 6, np.uint8)[None, :, None], (20, 1, 3))).save(out, format="PNG")
+    expected = 6 * (11.25 + 1.25 * (np.arange(14) + 0.5) - 0.5)
+    np.testing.assert_allclose(cut(out.getvalue(), 14, centre_box)[7, :, 0], expected, atol=1)
+
+
 def test_row_108_patches_have_the_areas_and_shapes_of_the_paper():
     """Even in area from 8 to 100 %, as far as they fit; even in the logarithm of the aspect; everywhere in the image; half turned over."""
     draws = [random_box(np.random.default_rng(number), 400, 300) for number in range(4000)]
