@@ -60,7 +60,7 @@ class Config:
     """The first so many training images, which are all that is trained on."""
     target: float | None = None
     """Training error to be reached, %; None takes the paper's 25 on cifar10, else 10."""
-    learning_rates: tuple[float, ...] = (0.005, 0.01, 0.02, 0.04, 0.08)
+    learning_rates: tuple[float, ...] = (0.01, 0.02, 0.04, 0.08, 0.16)
     """The grid, the same for both."""
     start: str = "lecun_normal"
     """How the weights of both start: a name of `jaxnn.initializers`."""

@@ -27,7 +27,7 @@ class FourLayerCNN(nn.Module):
     | `fc4` | 10 logits | | (1024, 10) | 10,250 |
 
     Windows of pooling overlap, the last ones reach over the border. Weights start alike whatever f is, by LeCun's normal, which is the
-    recipe for tanh: the start gives ReLU no help. Images of any size from 1×1.
+    recipe for tanh: the start gives ReLU no help. Images of any size from 8×8.
 
     Source: figure 1 of Krizhevsky, Sutskever, Hinton 2012, Advances in Neural Information Processing Systems 25, names "a four-layer
     convolutional neural network" and does not print it; lecture row 74. The layers here are those of the net for CIFAR-10 that came

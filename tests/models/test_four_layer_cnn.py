@@ -1,7 +1,6 @@
 """Row 74: the net of the figure, its parameters and its logits."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -38,6 +37,7 @@ def test_row_74_its_logits_are_numpys(activation, f):
     np.testing.assert_allclose(logits, y.reshape(2, -1) @ output["kernel"] + output["bias"], rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_no_image_is_refused():
-    with pytest.raises(InputError, match=r"FourLayerCNN takes images \(B, H, W, C\), got an array of shape \(2, 784\)"):
-        jax.eval_shape(FourLayerCNN().init, jax.random.key(0), jnp.zeros((2, 784)))
+def test_an_image_that_is_too_small_is_named():
+    assert nets.counts(FourLayerCNN(), (8, 40))["fc4"] == 5 * 64 * 10 + 10
+    with pytest.raises(InputError, match="FourLayerCNN: pooling after conv3, a window of 3, .*; the least image is 8 × 8, got 6 × 40"):
+        jax.eval_shape(FourLayerCNN().init, jax.random.key(0), nets.images((6, 40)))
