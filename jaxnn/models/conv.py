@@ -80,7 +80,9 @@ class Conv(nn.Module):
             raise InputError(f"{self.name or 'Conv'}: {error}") from error
         if not self.use_bias:
             return y
-        return y + jnp.broadcast_to(self.param("bias", self.bias_init, (self.features,)), y.shape)
+        bias = self.param("bias", self.bias_init, (self.features,)).astype(jnp.float32)
+        # Spread out in float32, and with it its gradient summed up: in bfloat16 a sum over all places stands still when it is large.
+        return y + jnp.broadcast_to(bias, y.shape).astype(y.dtype)
 
 
 def conv(

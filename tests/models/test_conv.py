@@ -246,6 +246,16 @@ def test_what_cannot_be_convolved_is_named(kernel, how, says):
         inspect.unwrap(conv)(jnp.zeros((1, 8, 8, 4)), jnp.zeros(kernel), **how)  # past the types' own check
 
 
+def test_a_biass_gradient_is_summed_up_in_single_precision():
+    """Of 2,048 ones: in bfloat16 a sum goes no further than 256."""
+    layer, x = Conv(2, 1), jnp.ones((8, 16, 16, 1))
+    params = layer.init(jax.random.key(0), x)["params"]
+    params, x = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, x))
+    gradient = jax.jit(jax.grad(lambda params: layer.apply({"params": params}, x).astype(jnp.float32).sum()))(params)["bias"]
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(gradient, [2048.0, 2048.0])
+
+
 def test_kinds_of_numbers_are_not_mixed():
     images, kernel = np.zeros((1, 8, 8, 1), np.uint8), jnp.zeros((3, 3, 1, 2))
     for given_images, says in (
