@@ -39,5 +39,5 @@ def test_row_74_its_logits_are_numpys(activation, f):
 
 def test_an_image_that_is_too_small_is_named():
     assert nets.counts(FourLayerCNN(), (8, 40))["fc4"] == 5 * 64 * 10 + 10
-    with pytest.raises(InputError, match="FourLayerCNN: pooling after conv3, a window of 3, .*; the least image is 8 × 8, got 6 × 40"):
+    with pytest.raises(InputError, match=r"FourLayerCNN: pooling after conv3, a window of 3, .*; the least image is 8 × 8, got 6 × 40"):
         jax.eval_shape(FourLayerCNN().init, jax.random.key(0), nets.images((6, 40)))
