@@ -12,9 +12,9 @@ rest is what the whole step takes beyond their sum: pixels to floats, the update
 Source: lecture rows 76-82 (S4:380, 395); jax issue 12868 (convolutions inside loops).
 
 Command: python -m benchmarks.convolution        (2 minutes on two CPU cores)
-Expected on two CPU cores, forward and both gradients: c1 6.6 ms tiled, 32.2 direct, 8.93 PyTorch; c3 4.17, 8.58 and 3.47;
-where maps are many `direct` has .3 to .6 of PyTorch's rate, and most of its time goes into the kernel's gradient. A step of LeNet-5 takes
-17 ms: c1 4.4, c3 4.2, ReLU and pooling 4.3, dense layers .9, the rest 3.3.
+Expected on two CPU cores, forward and both gradients: c1 3.3 ms tiled, 23 direct, 8.3 PyTorch; c3 2.9, 6.5 and 2.6; where maps are
+many `direct` has 1.1 (16 maps of 32×32) to .43 (5×5 windows) of PyTorch's rate. A step of LeNet-5 takes 9.7 ms: c1 2.0, c3 2.9, ReLU and
+pooling 3.8, dense layers .6, the rest .3.
 """
 
 import math

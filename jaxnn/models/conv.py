@@ -133,11 +133,11 @@ def tiles_pay(kernel: Sequence[int]) -> bool:
 
     | layer | direct | tiled | PyTorch |
     |---|---|---|---|
-    | LeNet-5's C1, 5×5, 1 → 6 maps of 28×28 | 32.2 | 6.6 | 8.93 |
-    | LeNet-5's C3, 5×5, 6 → 16 maps of 10×10 | 8.58 | 4.17 | 3.47 |
-    | 3×3, 3 → 16 maps of 32×32 | 42.2 | 19.9 | 10.5 |
-    | 3×3, 16 → 16 maps of 32×32 | 79 | 89.3 | 22.9 |
-    | 3×3, 64 → 64 maps of 8×8 | 33.6 | 40.6 | 17.7 |
+    | LeNet-5's C1, 5×5, 1 → 6 maps of 28×28 | 23.2 | 3.26 | 8.31 |
+    | LeNet-5's C3, 5×5, 6 → 16 maps of 10×10 | 6.47 | 2.94 | 2.64 |
+    | 3×3, 3 → 16 maps of 32×32 | 18.8 | 9.97 | 7.18 |
+    | 3×3, 16 → 16 maps of 32×32 | 23.1 | 63.8 | 24.7 |
+    | 3×3, 64 → 64 maps of 8×8 | 28.6 | 27.7 | 12.9 |
     """
     return kernel[2] <= FEW_MAPS and min(kernel[:2]) > 1
 
