@@ -179,7 +179,7 @@ def remove(keep: Keep) -> None:
 
 
 def from_plain(config_class: type, plain: Mapping[str, Any], **given: Any) -> Any:
-    """The dataclass that `record.plain` was given, from what it gave: its lists were tuples, its strings paths where a field is one.
+    """The dataclass that `record.plain` was given, from what it gave: its lists were tuples, its strings paths where a field may be one.
 
     `given` are fields that `plain` leaves out. Raises `InputError` for fields that are missing or unknown.
     """
@@ -195,7 +195,7 @@ def _field(kind: Any, value: Any) -> Any:
         return from_plain(kind, value)
     if isinstance(value, list):
         return tuple(_field(None, item) for item in value)
-    return Path(value) if kind is Path else value
+    return Path(value) if isinstance(value, str) and Path in (kind, *typing.get_args(kind)) else value
 
 
 def _file_name(part: str) -> str:

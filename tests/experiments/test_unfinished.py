@@ -256,6 +256,20 @@ def test_every_config_comes_back_from_its_record(module):
     assert unfinished.from_plain(type(config), plain, common=command.Common(platform=platform)) == config
 
 
+@dataclass(frozen=True)
+class Places:
+    must: Path = Path("here")
+    may: Path | None = None
+    name: str | None = "word"
+
+
+@pytest.mark.parametrize("may", [None, Path("/data/photos")])
+def test_a_path_that_may_be_left_out_comes_back_as_a_path(may):
+    config = Places(may=may)
+    back = unfinished.from_plain(Places, json.loads(json.dumps(record.plain(config))))
+    assert (back, type(back.name)) == (config, str)
+
+
 def test_resume_and_never_exclude_each_other(tmp_path, broken, capsys):
     with pytest.raises(SystemExit):
         execute(tmp_path, "--resume", "auto", "--checkpoint-every", "never")
