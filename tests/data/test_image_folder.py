@@ -93,6 +93,8 @@ def test_row_108_patches_have_the_areas_and_shapes_of_the_paper():
     assert aspect.max() < 1.01 * ASPECT[1]
     low, middle, high_ = np.quantile(np.log(aspect[small]), [0.25, 0.5, 0.75])
     np.testing.assert_allclose([low, middle, high_], np.log(4 / 3) * np.array([-0.5, 0, 0.5]), atol=0.02)
+    for end, spare in ((boxes[:, 2] == 400, 400 - wide), (boxes[:, 3] == 300, 300 - high)):
+        assert np.any(end & (spare > 0))  # the last place is one of them
     spare = 400 - wide
     np.testing.assert_allclose((boxes[:, 0] / spare)[spare > 100].mean(), 0.5, atol=0.02)
     assert np.mean([turned for _, turned in draws]) == pytest.approx(0.5, abs=0.03)
@@ -117,16 +119,18 @@ def test_what_is_cut_out_is_what_was_chosen():
     assert asked == [(10, 8)]
 
 
-def test_a_large_jpeg_is_decoded_small_and_looks_the_same(monkeypatch):
+@pytest.mark.parametrize(("size", "shrunk"), [(40, (101, 51)), (120, (401, 202))])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(monkeypatch, size, shrunk):
+    """Half as large as the patch, or an eighth of it: never smaller than what is asked for."""
     image = picture(403, 801)
     out, decoded = io.BytesIO(), []
     image.save(out, format="JPEG", quality=95)
     convert = Image.Image.convert
     monkeypatch.setattr(Image.Image, "convert", lambda self, mode: decoded.append(self.size) or convert(self, mode))
     box = (400, 3, 801, 403)
-    ours = cut(out.getvalue(), 40, lambda width, height: (box, False)).astype(float)
-    assert decoded == [(101, 51)]
-    theirs = np.asarray(image.resize((40, 40), Image.Resampling.BILINEAR, box), float)
+    ours = cut(out.getvalue(), size, lambda width, height: (box, False)).astype(float)
+    assert decoded == [shrunk]
+    theirs = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box), float)
     assert np.abs(ours - theirs).max() < 6
 
 
@@ -153,6 +157,22 @@ def test_patches_hang_on_seed_epoch_and_image_alone(folder, threads):
     np.testing.assert_array_equal(np.concatenate([batch["image"] for batch in batches[:3]]), whole[0]["image"][:12])
     assert sorted(whole[0]["label"]) == sorted(whole[1]["label"]) == sorted([0, 1, 2] * 5)
     assert len(np.unique(np.concatenate([batch["image"] for batch in whole]), axis=0)) == 30
+
+
+def test_the_same_picture_is_cut_out_otherwise_in_each_of_its_rows_and_under_each_seed(tmp_path):
+    """Six copies: what differs between their patches was drawn, whatever their order."""
+    pixels = np.random.default_rng(2).integers(0, 256, (30, 40, 3), np.uint8)
+    for name in ("a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png", "b/2.png"):
+        save(tmp_path / name, Image.fromarray(pixels))
+    ours, theirs = (take(random_crops(open_folder(tmp_path), size=8, batch_size=6, seed=seed, threads=0), 1)[0]["image"] for seed in (5, 6))
+    assert len(np.unique(np.concatenate([ours, theirs]), axis=0)) == 12
+
+
+def test_an_image_of_another_length_makes_another_folder(folder):
+    before = open_folder(folder / "train")
+    assert open_folder(folder / "train").sha256 == before.sha256
+    replace(lambda data: data + b"\0")(folder / "train" / "bee" / "1.JPEG")
+    assert open_folder(folder / "train").sha256 != before.sha256
 
 
 def test_a_stream_goes_on_from_any_position_and_from_no_other_s(folder):
