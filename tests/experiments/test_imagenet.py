@@ -1,6 +1,7 @@
 """Rows 107 and 108: a folder of pictures is learnt through the stream, judged by the centre, and gone on with bit for bit."""
 
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ from PIL import Image
 
 from experiments import command, imagenet
 from experiments.imagenet import Config, curves, judge, make_learner, normalised
-from jaxnn.data.image_folder import centre_crops, open_pair, random_crops
+from experiments.unfinished import NOTHING
+from jaxnn.data.image_folder import centre_crops, first_centres, open_pair, random_crops
 from jaxnn.train import Checkpoints, fit_stream
 from jaxnn.types import InputError
 
@@ -89,6 +91,75 @@ def test_a_run_goes_on_bit_for_bit(small, tmp_path):
     np.testing.assert_array_equal(broken.history.train["loss"], whole.history.train["loss"])
     by_epoch = curves(config, whole._replace(history=whole.history._replace(evaluation={"error": 0, "error_5": 0})), 4)
     np.testing.assert_allclose(by_epoch["train_error"][1], whole.history.train["error"][4:8].mean(), rtol=1e-6)
+
+
+def test_a_command_that_was_broken_off_goes_on_to_its_record(small, folder, tmp_path, monkeypatch, capsys):
+    """Broken off before all that judge are read; `--resume` finds the folder again."""
+    _, learner, *_ = small
+    args = f"--folder {folder} --net TwoLayerCNN --image-size 16 --epochs 3 --batch-size 8 --warm-up-epochs 1 --threads 1"
+    monkeypatch.setattr(imagenet, "make_learner", lambda *_: learner)
+    with monkeypatch.context() as patch:
+        patch.setattr(imagenet, "judge", interrupted)
+        assert command.execute(Config, imagenet.run, lambda kept: {}, [*args.split(), "--results", str(tmp_path)]) == 130
+    unfinished = capsys.readouterr().err.split("--resume ")[1].strip()
+    assert command.execute(Config, imagenet.run, lambda kept: {}, ["--resume", unfinished]) == 0
+    assert not list(tmp_path.rglob("unfinished"))
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_one_seed_makes_weights_order_and_patches(small, monkeypatch):
+    config, learner, train, judged = small
+    fitted = lambda learner, key, batches, **how: (key, next(batches))  # noqa: E731
+    monkeypatch.setattr(imagenet, "fit_stream", fitted)
+    key, batch = imagenet.train_net(replace(config, seed=4), learner, train, judged, NOTHING)
+    assert key == jax.random.key(4)
+    expected = next(random_crops(train, size=16, batch_size=8, seed=4, threads=0))
+    jax.tree.map(np.testing.assert_array_equal, batch, expected)
+
+
+def test_row_107_the_recipe_by_hand():
+    """Two epochs of two steps up to .04 and down the cosine: momentum .9, and λw with λ = .01 on the kernels alone, not on biases."""
+    numbers = {"epochs": 4, "warm_up_epochs": 2, "learning_rate": 0.04, "weight_decay": 0.01}
+    learner = make_learner(Config(net="TwoLayerCNN", image_size=12, **numbers), 7, 2)
+    rng = np.random.default_rng(0)
+    batch = {"image": jnp.asarray(rng.integers(0, 256, (9, 12, 12, 3), np.uint8)), "label": jnp.asarray(rng.integers(0, 7, 9, np.int32))}
+    state = learner.init(jax.random.key(0), batch)
+    x, y = normalised(batch)
+    apply = imagenet.models.TwoLayerCNN(classes=7).apply
+    gradient = jax.jit(jax.grad(lambda params: -jnp.mean(jax.nn.log_softmax(apply({"params": params}, x))[np.arange(9), y])))
+    step, params = jax.jit(learner.step), jax.tree.map(np.asarray, state.variables["params"])
+    velocity = jax.tree.map(np.zeros_like, params)
+    for t, rate in enumerate([0, 0.01, 0.02, 0.03, 0.04, 0.02 * (1 + np.sqrt(0.5)), 0.02, 0.02 * (1 - np.sqrt(0.5))]):
+        decayed = jax.tree.map(lambda g, w: np.asarray(g) + 0.01 * w * (w.ndim > 1), gradient(params), params)
+        velocity = jax.tree.map(lambda v, g, rate=rate: 0.9 * v + rate * g, velocity, decayed)
+        params = jax.tree.map(lambda w, v: (w - v).astype(np.float32), params, velocity)
+        state, _ = step(jax.random.key(t), state, batch)
+    jax.tree.map(lambda ours, w: np.testing.assert_allclose(ours, w, rtol=1e-4, atol=1e-5), state.variables["params"], params)
+    first = np.argsort(-np.asarray(learner.predict(state, batch)), -1)
+    measured = learner.evaluate(jax.random.key(0), state, batch)
+    for name, most in (("error", 1), ("error_5", 5)):
+        np.testing.assert_array_equal(measured[name], 100 * ~(first[:, :most] == np.asarray(batch["label"])[:, None]).any(1))
+
+
+def test_row_107_the_numbers_of_the_recipe():
+    """Goyal et al., section 5.1: at 256 images .1, reached in 5 of 90 epochs, λ of 1e-4; 224 pixels."""
+    config = Config()
+    assert (config.learning_rate, config.batch_size, config.epochs, config.warm_up_epochs) == (0.1, 256, 90, 5)
+    assert (config.weight_decay, config.image_size, config.net, config.bfloat16) == (1e-4, 224, "ResNet50", False)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_net_is_computed_in_what_was_asked_for(small, bfloat16):
+    """Weights stay float32."""
+    config, _, train, _ = small
+    learner = make_learner(replace(config, bfloat16=bfloat16), 3, 4)
+    batch = jax.tree.map(jnp.asarray, first_centres(train, 2, size=16))
+    state = learner.init(jax.random.key(0), batch)
+    assert ("bf16" in str(jax.make_jaxpr(learner.step)(jax.random.key(1), state, batch))) == bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.variables)} == {jnp.dtype("float32")}
 
 
 def test_row_107_all_that_judge_count_once(small, monkeypatch):
