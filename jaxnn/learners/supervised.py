@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxnn import losses
 from jaxnn.learners.pixels import check_names, pixels
+from jaxnn.models.functional import AUXILIARY
 from jaxnn.optimizers import evaluation_point
 from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree, num_examples
 
@@ -33,13 +34,18 @@ def image_and_label(batch: Batch) -> tuple[Float[Array, "B H W C"], Array]:
 
 
 def labelled(batch: Batch) -> Batch:
-    """A batch for `predict`, which looks at no labels: it may come without."""
-    return {"label": jnp.zeros(num_examples(batch), jnp.int32), **batch}
+    """A batch for `predict`, which looks at no labels: it may come without. What is no dict is for `preprocess` to take or refuse."""
+    return {"label": jnp.zeros(num_examples(batch), jnp.int32), **batch} if isinstance(batch, Mapping) else batch
 
 
 def no_measure(gradients: PyTree) -> Metrics:
     """Nothing to look at."""
     return {}
+
+
+def apart(variables: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Array]]:
+    """What a net keeps, and what it gave beside its outputs: all that it has sown under `auxiliary`."""
+    return {name: values for name, values in variables.items() if name != AUXILIARY}, jax.tree.leaves(variables.get(AUXILIARY, ()))
 
 
 def computed_in(dtype: DTypeLike | None, apply: Callable) -> Callable:
@@ -59,8 +65,9 @@ def computed_in(dtype: DTypeLike | None, apply: Callable) -> Callable:
 
     def applied(variables: Mapping[str, Any], x: Array, **how: Any) -> tuple[Array, Mapping[str, Any]]:
         outputs, after = apply({**variables, "params": lower(variables["params"])}, lower(x), **how)
-        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), {**after, "params": variables["params"]}, dict(variables))
-        return outputs.astype(jnp.float32), kept
+        after, heads = apart({**after, "params": variables["params"]})
+        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), after, dict(variables))
+        return outputs.astype(jnp.float32), {**kept, AUXILIARY: [head.astype(jnp.float32) for head in heads]}
 
     return applied
 
@@ -87,6 +94,7 @@ def supervised(
     measure: Callable[[PyTree], Metrics] = no_measure,
     penalty: Callable[[PyTree], Array] | None = None,
     augment: Callable[[PRNGKeyArray, Array], Array] | None = None,
+    auxiliary_weight: float = 0.3,
     compute_dtype: DTypeLike | None = None,
 ) -> Learner:
     """w ← w − optimizer(∇_w [mean_B loss(apply(w, x), y) + penalty(w)]): lecture rows 38, 40, 45 and 167.
@@ -98,12 +106,14 @@ def supervised(
     `penalty(params)`, of `jaxnn.penalties` say, is added to what is minimised, and so to the gradient that `measure` sees; the
     metric `loss` stays the mean loss of the examples, `penalty` stands beside it.
     `augment(key, x)`, `jaxnn.distortions.distorted` say, draws x anew in every step, and never in `evaluate` and `predict`.
+    Where the model sows further outputs under `auxiliary` in training (GoogLeNet's heads), `auxiliary_weight` times the mean loss of each
+    is added as well, and stands as the metric `auxiliary`: 0.3 is Szegedy et al. 2015, arXiv:1409.4842, section 5.
     `compute_dtype=jnp.bfloat16` computes the net in it, with parameters, loss and updates in float32 (`computed_in`).
     Optimizers that ask for them get `value`, `grad` and `value_fn` (L-BFGS's line search); one that averages its iterates is
     evaluated at the average (`jaxnn.optimizers.evaluation_point`).
     A loss or metric of class labels (`losses.takes_labels`) raises `InputError` for targets that are none.
     """
-    for name in ("loss", "penalty"):
+    for name in ("loss", "penalty", "auxiliary"):
         if name in (metrics or {}):
             raise InputError(f"metrics already has a {name!r}, that of the learner; give yours another name")
     optimizer, apply = optax.with_extra_args_support(optimizer), computed_in(compute_dtype, apply)
@@ -123,8 +133,11 @@ def supervised(
 
         def objective(params: PyTree) -> tuple[Array, tuple]:
             outputs, variables = apply({**state.variables, "params": params}, x, train=True, rngs={"dropout": key})
+            variables, heads = apart(variables)
             check_labels_of(per_example.values(), outputs, y)
             mean, more = loss(outputs, y).mean(), {} if penalty is None else {"penalty": penalty(params)}
+            if heads:
+                more["auxiliary"] = auxiliary_weight * jnp.sum(jnp.array([loss(head, y).mean() for head in heads]))
             return sum(more.values(), mean), ({"loss": mean, **more}, outputs, variables)
 
         (value, (terms, outputs, variables)), gradients = jax.value_and_grad(objective, has_aux=True)(params)

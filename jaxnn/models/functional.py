@@ -11,6 +11,8 @@ from jaxtyping import Array
 from jaxnn.types import InputError, unknown
 
 Variables = Mapping[str, Any]
+AUXILIARY = "auxiliary"
+"""The collection of outputs beside a net's own, which have a part in its training alone."""
 Module: TypeAlias = nn.Module
 """Flax Linen's, under a name for those who must not import flax: all but `models/`."""
 
@@ -25,8 +27,8 @@ class Functional(NamedTuple):
 def functional(module: nn.Module) -> Functional:
     """(init, apply) of a Linen module whose `__call__` is `(x, *, train)`.
 
-    In training, collections other than `params` (BatchNorm's running averages, say) may change, and come back in
-    `new_variables`; otherwise `new_variables` is `variables`.
+    In training, collections other than `params` (BatchNorm's running averages, say) may change, and come back in `new_variables`, with
+    what the module sows under `auxiliary` (the logits of GoogLeNet's heads); otherwise `new_variables` is `variables`.
 
     >>> from jaxnn.models import MLP
     >>> init, apply = functional(MLP((30, 10)))
@@ -34,13 +36,14 @@ def functional(module: nn.Module) -> Functional:
 
     def init(key: Array, x: Array) -> Variables:
         params_key, dropout_key = jax.random.split(key)
-        return module.init({"params": params_key, "dropout": dropout_key}, x, train=False)
+        variables = module.init({"params": params_key, "dropout": dropout_key}, x, train=False)
+        return {name: values for name, values in variables.items() if name != AUXILIARY}
 
     def apply(variables: Variables, x: Array, *, train: bool, rngs: dict[str, Array] | None = None) -> tuple[Array, Variables]:
         if not train:
             return cast(Array, module.apply(variables, x, train=False, rngs=rngs)), variables
         state = [name for name in variables if name != "params"]
-        outputs, changed = module.apply(variables, x, train=True, rngs=rngs, mutable=state)
+        outputs, changed = module.apply(variables, x, train=True, rngs=rngs, mutable=[*state, AUXILIARY])
         return outputs, {**variables, **changed}
 
     return Functional(init, apply)

@@ -143,7 +143,7 @@ class GoogLeNet(nn.Module):
         logits, changed = net.apply(variables, x, train=True, rngs=rngs, mutable=["batch_stats", "auxiliary"])
         changed["auxiliary"]  # {"aux1": {"logits": (B, K)}, "aux2": {"logits": (B, K)}}
 
-    The paper adds 0.3 of the loss of each to the loss of the net.
+    `jaxnn.learners.supervised` adds 0.3 of the loss of each to the loss of the net, as the paper does.
 
     Images of any size from 15×15; pooling windows may reach over the border.
     """

@@ -146,7 +146,44 @@ def test_a_penalty_joins_the_gradient_and_stands_beside_the_loss(line):
     np.testing.assert_allclose(state.variables["params"]["output"]["kernel"], ridge, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["loss", "penalty"])
+class TwoHeads(nn.Module):
+    """y = ux, and beside it vx and tx of two heads, whose weights start at the same place."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        output, *heads = (nn.Dense(1, use_bias=False, kernel_init=nn.initializers.ones, name=name)(x) for name in "uvt")
+        for name, head in zip("vt", heads, strict=True):
+            self.sow("auxiliary", f"of_{name}", head)
+        return output
+
+
+@pytest.mark.parametrize(("settings", "weight"), [({}, 0.3), ({"auxiliary_weight": 0.5}, 0.5), ({"compute_dtype": jnp.bfloat16}, 0.3)])
+def test_row_107_what_a_net_sows_is_learnt_with_the_weight_of_the_paper(settings, weight):
+    """By hand, w ← w - η·weight·mean (wx - y)x for each head; evaluation is of the net alone, and the state keeps no outputs."""
+    batch = {"x": jnp.array([[1.0], [2.0]]), "y": jnp.array([[0.0], [1.0]])}
+    init, apply = functional(TwoHeads())
+    learner = jitted(init, apply, losses.half_squared_error, optax.sgd(0.5), preprocess=regression, **settings)
+    state = learner.init(jax.random.key(0), batch)
+    after, metrics = learner.step(jax.random.key(1), state, batch)
+    assert {name: w["kernel"].item() for name, w in after.variables["params"].items()} == {
+        "u": 1 - 0.5 * 1.5,
+        **dict.fromkeys("vt", pytest.approx(1 - 0.5 * weight * 1.5, rel=1e-3)),
+    }
+    assert {name: float(value) for name, value in metrics.items()} == {"loss": 0.5, "auxiliary": pytest.approx(2 * weight * 0.5)}
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    np.testing.assert_array_equal(learner.evaluate(jax.random.key(1), state, batch)["loss"], [0.5, 0.5])
+
+
+def test_a_batch_that_is_no_dict_is_refused_in_words_or_taken_by_a_preprocess_of_ones_own():
+    learner = supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1))
+    pairs = supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), preprocess=lambda batch: batch)
+    state = pairs.init(jax.random.key(0), (jnp.ones((2, 3)), jnp.ones((2, 1))))
+    with pytest.raises(InputError, match="a batch must be a dict with image and label, got a tuple"):
+        learner.predict(state, (jnp.ones((2, 3)), None))
+    assert pairs.predict(state, (jnp.ones((2, 3)), None)).shape == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["loss", "penalty", "auxiliary"])
 def test_a_metric_named_as_the_learner_s_is_refused(name):
     with pytest.raises(InputError, match=f"metrics already has a '{name}'"):
         supervised(*functional(Linear()), losses.half_squared_error, optax.sgd(0.1), metrics={name: losses.absolute_error})
