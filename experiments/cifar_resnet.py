@@ -37,8 +37,10 @@ from experiments.residual_training import (
     draw_curves,
     inputs_of,
     is_the_papers,
+    judged_by,
     load,
     make_learner,
+    sources,
     title,
     train_all,
 )
@@ -71,7 +73,7 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     history = {f"{name}/{depth}": values for depth, arrays in measured.items() for name, values in arrays.items()}
     axes = {name: AXES[name.split("/")[0]] for name in history} | INPUT_AXES
     comparable = is_the_papers(config.training, data[0])
-    about = {"data": data[0].source, "test_data": data[1].source, "comparable": comparable}
+    about = {**sources(config.training, data), "comparable": comparable}
     about |= {"classes": inputs.classes, "seconds": command.seconds(trained.history for trained in runs.values())}
     history |= {"input_mean": inputs.mean, "input_scale": inputs.scale}
     state = jax.tree.map(lambda x: x[0], runs[config.depths[-1]].state)
@@ -89,10 +91,10 @@ def learner_of(record: Record) -> Learner:
 
 
 def compare_all(config: Config, history: Mapping[str, Any], comparable: bool) -> Iterator[Comparison]:
-    judged = "validation" if config.training.validation else "test"
+    judged = config.training.judged
     how = f"{config.training.recipe} recipe, {config.training.epochs} epochs"
     for depth in config.depths:
-        error, lost = history[f"test_error/{depth}"][:, -1], history[f"diverged_at/{depth}"] >= 0
+        error, lost = history[f"{judged}_error/{depth}"][:, -1], history[f"diverged_at/{depth}"] >= 0
         published = PUBLISHED.get(depth) if comparable else None
         note = "" if comparable else " (curve only, no claim)"
         yield compare(f"CifarResNet{depth}, {how}: {judged} error, %{note}", error, published, diverged=lost)
@@ -102,13 +104,13 @@ def compare_all(config: Config, history: Mapping[str, Any], comparable: bool) ->
 
 def plot(record: Record) -> Mapping[str, Figure]:
     """Left errors by the epoch, right what they come to, a seed a mark."""
-    judged = "validation" if record.config["training"]["validation"] else "test"
+    judged = judged_by(record)
     figure, axes = figures.panels(1, 2, title(record), size=(5.2, 4.0))
     learning, final = axes[0]
     depths = record.config["depths"]
     for place, (depth, colour) in enumerate(zip(depths, figures.ordered(len(depths)), strict=True)):
         draw_curves(learning, record, str(depth), colour, f"{depth} layers")
-        error = record.history[f"test_error/{depth}"][:, -1]
+        error = record.history[f"{judged}_error/{depth}"][:, -1]
         final.plot(np.full(len(error), place), error, "o", color=colour, alpha=0.6)
         final.plot([place - 0.3, place + 0.3], [np.median(error)] * 2, color=colour, linewidth=2)
         if record.meta["comparable"] and depth in PUBLISHED:

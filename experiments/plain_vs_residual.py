@@ -36,7 +36,9 @@ from experiments.residual_training import (
     curves,
     draw_curves,
     is_the_papers,
+    judged_by,
     load,
+    sources,
     title,
     train_all,
 )
@@ -67,20 +69,20 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     history = {f"{name}/{net}": values for net, arrays in measured.items() for name, values in arrays.items()}
     axes = {name: AXES[name.split("/")[0]] for name in history}
     comparable = is_the_papers(config.training, data[0])
-    about = {"data": data[0].source, "test_data": data[1].source, "comparable": comparable}
+    about = {**sources(config.training, data), "comparable": comparable}
     about |= {"seconds": command.seconds(trained.history for trained in runs.values())}
     return command.Outcome(history, axes, list(compare_all(config, history, comparable)), about)
 
 
 def compare_all(config: Config, history: Mapping[str, Any], comparable: bool) -> Iterator[Comparison]:
     """What each net comes to, and how much worse the deepest of a kind is than the shallowest, seed by seed."""
-    judged = "validation" if config.training.validation else "test"
+    judged = config.training.judged
     note = "" if comparable else " (curve only, no claim)"
-    for what, name in (("test_error", f"{judged} error, %{note}"), ("train_error", f"error in the last epoch of training, %{note}")):
+    for what, name in ((judged, f"{judged} error, %{note}"), ("train", f"error in the last epoch of training, %{note}")):
         for kind, depth in product(KINDS, config.depths):
-            published = PUBLISHED.get(depth) if comparable and what == "test_error" and kind == "residual" else None
+            published = PUBLISHED.get(depth) if comparable and what == "test" and kind == "residual" else None
             lost = history[f"diverged_at/{kind}/{depth}"] >= 0
-            yield compare(f"{kind}, {depth} layers: {name}", history[f"{what}/{kind}/{depth}"][:, -1], published, diverged=lost)
+            yield compare(f"{kind}, {depth} layers: {name}", history[f"{what}_error/{kind}/{depth}"][:, -1], published, diverged=lost)
     first, last = config.depths[0], config.depths[-1]
     for kind in KINDS:
         worse = history[f"train_error/{kind}/{last}"][:, -1] - history[f"train_error/{kind}/{first}"][:, -1]
@@ -90,7 +92,7 @@ def compare_all(config: Config, history: Mapping[str, Any], comparable: bool) ->
 def plot(record: Record) -> Mapping[str, Figure]:
     """Figure 6 of the paper: errors by the epoch, of the plain nets and of the residual ones."""
     figure, axes = figures.panels(1, 2, title(record), size=(4.8, 4.0), sharey=True)
-    judged = "validation" if record.config["training"]["validation"] else "test"
+    judged = judged_by(record)
     depths = record.config["depths"]
     for ax, kind in zip(axes[0], KINDS, strict=True):
         for depth, colour in zip(depths, figures.ordered(len(depths)), strict=True):

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from experiments import command, figures
 from experiments.unfinished import NOTHING, Keep
 from jaxnn import losses, schedules
-from jaxnn.data import Dataset
+from jaxnn.data import Dataset, Source
 from jaxnn.distortions import cropped, cropped_and_flipped
 from jaxnn.learners import image_and_label, supervised
 from jaxnn.models import CifarResNet, functional
@@ -68,6 +68,11 @@ class Training:
             )
         if self.learning_rate is not None and not 0 < self.learning_rate < np.inf:
             raise InputError(f"--learning-rate must be above 0 and finite, got {self.learning_rate}")
+
+    @property
+    def judged(self) -> str:
+        """Which images judge."""
+        return "validation" if self.validation else "test"
 
     @property
     def peak(self) -> float:
@@ -172,6 +177,11 @@ def load(training: Training, digits: command.Digits) -> tuple[Dataset, Dataset]:
     return train, command.load_digits(digits, f"train[{split}:{last}]" if training.validation else "test")
 
 
+def sources(training: Training, data: tuple[Dataset, Dataset]) -> dict[str, Source]:
+    """Where what is trained on and what judges came from, for a record."""
+    return {"data": data[0].source, "validation" if training.validation else "test_data": data[1].source}
+
+
 def train_all(training: Training, data: tuple[Dataset, Dataset], depth: int, kind: str, keep: Keep = NOTHING) -> Run:
     """All seeds of a net, one after the other, evaluated before the first epoch and behind each: a convolution gains nothing from vmap."""
     train, judged = data
@@ -196,6 +206,7 @@ AXES = {
     "train_loss": ("seed", "epoch"),
     "train_error": ("seed", "epoch"),
     "test_error": ("seed", "evaluation"),
+    "validation_error": ("seed", "evaluation"),
     "diverged_at": ("seed",),
 }
 
@@ -207,7 +218,7 @@ def curves(run: Run, training: Training) -> dict[str, np.ndarray]:
     return {
         "train_loss": by_epoch(measured.train["loss"]),
         "train_error": 100 * (1 - by_epoch(measured.train["accuracy"])),
-        "test_error": 100 * (1 - measured.evaluation["accuracy"]),
+        f"{training.judged}_error": 100 * (1 - measured.evaluation["accuracy"]),
         "diverged_at": measured.diverged_at,
     }
 
@@ -220,6 +231,11 @@ def is_the_papers(training: Training, train: Dataset) -> bool:
     return whole and as_printed and steps >= 0.99 * PAPER_STEPS
 
 
+def judged_by(record: Record) -> str:
+    """Which images the record's curves were judged by."""
+    return "validation" if record.config["training"]["validation"] else "test"
+
+
 def title(record: Record) -> str:
     """What was trained on what, and whether it may be held beside the paper."""
     training, source = record.config["training"], record.meta["data"]
@@ -229,7 +245,7 @@ def title(record: Record) -> str:
 
 def draw_curves(ax: Axes, record: Record, key: str, colour: str, label: str) -> None:
     """Of one net the error in training, dashed, and on the images that judge, by the epoch."""
-    wrong, judged = (record.history[f"{what}/{key}"] for what in ("train_error", "test_error"))
+    wrong, judged = (record.history[f"{what}_error/{key}"] for what in ("train", judged_by(record)))
     epochs = np.arange(1, wrong.shape[1] + 1)
     ax.plot(epochs - 0.5, np.median(wrong, 0), "--", color=colour, linewidth=1.1, marker="." if len(epochs) < 10 else None)
     figures.band(ax, epochs, judged[:, 1:], colour, label)

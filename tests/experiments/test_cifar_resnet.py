@@ -22,9 +22,9 @@ def kept(shallow, run_once):
 
 def test_row_108_a_run_records_how_the_net_learnt(kept):
     assert kept.history["train_error/8"].shape == kept.history["train_loss/8"].shape == (2, 2)
-    assert kept.history["test_error/8"].shape == (2, 3)
+    assert kept.history["validation_error/8"].shape == (2, 3)
     assert (kept.history["train_loss/8"][:, 1] < kept.history["train_loss/8"][:, 0]).all()
-    assert (kept.meta["data"]["count"], kept.meta["test_data"]["count"], kept.meta["comparable"]) == (54, 6, False)
+    assert (kept.meta["data"]["count"], kept.meta["validation"]["count"], kept.meta["comparable"]) == (54, 6, False)
     assert next(line["what"] for line in kept.meta["comparisons"]) == (
         "CifarResNet8, fast recipe, 2 epochs: validation error, % (curve only, no claim)"
     )
@@ -33,7 +33,7 @@ def test_row_108_a_run_records_how_the_net_learnt(kept):
 def test_row_108_the_record_gives_back_the_last_net_that_predicts_the_same(kept):
     judged = data.load("mnist_5k", "train[54:60]").arrays
     said = np.asarray(kept.trained(learner_of(kept), judged).predict({"image": judged["image"]})).argmax(-1)
-    assert 100 * (said != judged["label"]).mean() == pytest.approx(kept.history["test_error/8"][0, -1], abs=1e-3)
+    assert 100 * (said != judged["label"]).mean() == pytest.approx(kept.history["validation_error/8"][0, -1], abs=1e-3)
     pixels = data.load("mnist_5k", "train[:54]").arrays["image"] / 255
     np.testing.assert_allclose(kept.history["input_mean"], np.full((28, 28, 1), pixels.mean()), rtol=1e-5)
     np.testing.assert_allclose(kept.history["input_scale"], np.full((1, 1, 1), pixels.std()), rtol=1e-5)

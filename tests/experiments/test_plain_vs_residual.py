@@ -35,7 +35,7 @@ def kept(quick, run_once):
 def test_row_108_all_four_nets_are_in_the_record(kept):
     assert {name.split("/", 1)[1] for name in kept.history} == {f"{kind}/{depth}" for kind in ("plain", "residual") for depth in (8, 14)}
     np.testing.assert_allclose(kept.history["train_error/plain/14"], [[14, 14], [15, 15]])
-    np.testing.assert_allclose(kept.history["test_error/residual/14"], [[18, 18, 18], [19, 19, 19]])
+    np.testing.assert_allclose(kept.history["validation_error/residual/14"], [[18, 18, 18], [19, 19, 19]])
     assert kept.meta["comparable"] is False
 
 

@@ -159,6 +159,9 @@ def test_curves_are_means_over_the_steps_of_an_epoch():
     np.testing.assert_allclose(given["train_loss"], [[3, 0.5]])
     np.testing.assert_allclose(given["train_error"], [[75, 12.5]])
     np.testing.assert_allclose(given["test_error"], [[90, 50, 10]])
+    judged = curves(Run(None, history), Training(epochs=2, validation=True))
+    np.testing.assert_array_equal(judged["validation_error"], given["test_error"])
+    assert "test_error" not in judged
 
 
 def test_row_108_what_may_stand_beside_the_paper():
