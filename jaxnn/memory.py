@@ -57,7 +57,7 @@ def bytes_needed(members: Members, points: dict, keys: Keys, data: Batch, batch_
     step = members.lift(lambda learner, keys, state, batch: learner.step(keys.step, state, batch))
     computed = _bytes_computed(jax.make_jaxpr(step)(points, keys, states, example).jaxpr)
     if eval_data is not None:
-        traced = jax.make_jaxpr(lambda *args: program.evaluate(members, *args))(points, keys, states, eval_data, np.int32(0))
+        traced = jax.make_jaxpr(lambda *args: program.evaluate.function(members, *args))(points, keys, states, eval_data, np.int32(0))
         computed = max(computed, _bytes_computed(traced.jaxpr))
     share = math.prod(members.here) / math.prod(members.lead)
     return int(2 * share * sum(_bytes(leaf) for leaf in jax.tree.leaves(states))) + computed

@@ -5,6 +5,7 @@ steps at once and slices them step by step: a small net's step takes half the ti
 """
 
 import math
+import os
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -81,12 +82,49 @@ def _check_contract(before: Any, after: Any, metrics: Any) -> None:
         raise InputError(f"the metrics of a step must be a flat dict of arrays, got {metrics}")
 
 
+YNN = "xla_cpu_experimental_ynn_fusion_type"
+
+
+class _Compiled:
+    """`jax.jit` with the options of the backend at hand, which is asked for at the first call: nothing is looked for at import."""
+
+    def __init__(self, function: Callable, options: Callable[[str], dict[str, Any]], **how: Any) -> None:
+        self.function = function
+        self._on = cache(lambda backend: jax.jit(function, compiler_options=options(backend), **how))
+
+    @property
+    def jitted(self) -> Any:
+        return self._on(jax.default_backend())
+
+    def __call__(self, *args: Any) -> Any:
+        return self.jitted(*args)
+
+
+def _unoptimised(backend: str) -> dict[str, Any]:
+    """For what runs once: on XLA:CPU to optimise the random numbers' code takes seconds and saves milliseconds."""
+    return {"xla_backend_optimization_level": 0} if backend == "cpu" else {}
+
+
+def _quick(backend: str) -> dict[str, Any]:
+    """On a CPU, convolutions by Eigen. YNNPACK, XLA's choice from 17 maps on, is as quick alone, and takes one core inside a large program.
+
+    ResNet-20, batch 64, two cores: 382 ms a step with it and 257 without. XLA_FLAGS that name the option have the last word, and an XLA
+    that does not know it goes its own way.
+    """
+    others = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+    return others if backend == "cpu" and YNN not in os.environ.get("XLA_FLAGS", "") and _known(tuple(others.items())) else {}
+
+
+@cache
+def _known(options: tuple[tuple[str, Any], ...]) -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()
+    except (ValueError, jax.errors.JaxRuntimeError):
+        return False
+    return True
+
+
 # The compiled programs. Static arguments are compared by identity: the same learner compiles once in a process.
-
-
-def init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
-    """The state of every member before step 0."""
-    return _init_on(jax.default_backend())(members, points, keys, example)
 
 
 def prefers_one_seed_at_a_time(members: Members, points: dict, keys: Keys, data: Batch, batch_size: int | None) -> bool:
@@ -102,18 +140,17 @@ def init_shapes(members: Alone | Members, points: dict, keys: Keys, example: Bat
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=members.state_sharding), shapes)
 
 
-@cache
-def _init_on(backend: str) -> Callable:
-    """It runs once: on XLA:CPU to optimise the random numbers' code takes seconds and saves milliseconds."""
-    options: dict[str, Any] | None = {"xla_backend_optimization_level": 0} if backend == "cpu" else None
-    return jax.jit(_init, static_argnums=0, compiler_options=options)
+@partial(_Compiled, options=_unoptimised, static_argnums=0)
+def init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
+    """The state of every member before step 0."""
+    return _init(members, points, keys, example)
 
 
 def _init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
     return members.keep_whole(members.lift(lambda learner, keys, _, example: learner.init(keys.init, example))(points, keys, None, example))
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
+@partial(_Compiled, options=_quick, static_argnums=(0, 1), donate_argnums=4)
 def advance(
     members: Alone | Members, plan: Plan, points: dict, keys: Keys, state: Any, data: Batch, begin: jax.Array, end: jax.Array
 ) -> tuple[Any, Metrics]:
@@ -121,13 +158,13 @@ def advance(
     return members.lift(chunk)(points, keys, state, (data, begin, end))
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=2)
+@partial(_Compiled, options=_quick, static_argnums=0, donate_argnums=2)
 def one_step(alone: Alone, keys: Keys, state: Any, batch: Batch, t: jax.Array) -> tuple[Any, Metrics]:
     """Step t alone, on a batch that the host brings."""
     return alone.keep_whole(alone.learner.step(jax.random.fold_in(keys.step, t), state, batch))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(_Compiled, options=_quick, static_argnums=0)
 def evaluate(members: Alone | Members, points: dict, keys: Keys, state: Any, data: Batch, step: jax.Array) -> Metrics:
     rows = max(MEMBER_ROWS, EVALUATION_ROWS // members.at_once)
 

@@ -111,7 +111,7 @@ def test_each_device_works_on_its_rows_alone(batch_size, optimised):
     keys, data = devices.replicated((Keys(*jax.random.split(jax.random.key(0), 4)), images()), mesh)
     plan = program.plan(members, {}, keys, data, batch_size, 5)
     state = program.init(members, {}, keys, program.first_batch(data, batch_size))
-    text = program.advance.lower(members, plan, {}, keys, state, data, np.int32(0), np.int32(5)).compile().as_text()
+    text = program.advance.jitted.lower(members, plan, {}, keys, state, data, np.int32(0), np.int32(5)).compile().as_text()
     rows = batch_size or 48
     assert f"f32[{rows // 8},{HIDDEN}]" in text
     assert f"f32[{rows},{HIDDEN}]" not in text

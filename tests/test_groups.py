@@ -156,8 +156,8 @@ def needed(rates, mesh=None):
 def test_the_bytes_that_a_sweep_needs_are_no_fewer_than_the_compiler_finds(optimised):
     members, (points, keys, data), bound = needed(8)
     state, plan = program.init(members, points, keys, program.first_batch(data, 16)), program.plan(members, points, keys, data, 16, 100)
-    step = program.advance.lower(members, plan, points, keys, state, data, np.int32(0), np.int32(1)).compile().memory_analysis()
-    evaluation = program.evaluate.lower(members, points, keys, state, images(300), np.int32(0)).compile().memory_analysis()
+    step = program.advance.jitted.lower(members, plan, points, keys, state, data, np.int32(0), np.int32(1)).compile().memory_analysis()
+    evaluation = program.evaluate.jitted.lower(members, points, keys, state, images(300), np.int32(0)).compile().memory_analysis()
     at_least = step.alias_size_in_bytes + max(step.temp_size_in_bytes, evaluation.temp_size_in_bytes)
     assert at_least <= bound + memory.FIXED_BYTES
     assert evaluation.temp_size_in_bytes <= bound <= 20 * at_least

@@ -112,6 +112,17 @@ def test_erratum_23_the_figure_is_that_of_nips_2012():
     assert "tanh, η = 0.16, at the end of its grid" in slow.what
 
 
+def test_row_74_a_seed_of_tanh_that_is_never_there_makes_the_ratio_a_lower_bound():
+    """Two of three came after 8 epochs, ReLU after 2, and the last was given up after 60: 4, 4 and at least 30, and not 4 and 4."""
+    reached = np.array([8.0, 8.0, np.nan])
+    ratios = relu_vs_tanh.ratio(np.full(3, 2.0), reached, 60.0)
+    np.testing.assert_allclose(ratios, [4, 4, 30])
+    row, *_ = compare_all(Config(), history() | {"reached/tanh": reached, "ratio": ratios}, 25.0, None)
+    assert row.what.endswith("to 25 % training error, at least: 1 of 3 seeds of tanh never got there")
+    assert (row.median, row.most, row.diverged) == (4, 30, 0)
+    assert "at least" not in next(compare_all(Config(), history(), 25.0, None)).what
+
+
 @pytest.mark.parametrize(
     ("name", "target", "published"), [("cifar10", None, 6.0), ("cifar10", 25.0, 6.0), ("cifar10", 30.0, None), ("mnist", None, None)]
 )
