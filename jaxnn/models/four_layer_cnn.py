@@ -27,7 +27,8 @@ class FourLayerCNN(nn.Module):
     | `fc4` | 10 logits | | (1024, 10) | 10,250 |
 
     Windows of pooling overlap, the last ones reach over the border. Weights start alike whatever f is, by LeCun's normal, which is the
-    recipe for tanh: the start gives ReLU no help. Images of any size from 8×8.
+    recipe for tanh: the start gives ReLU no help. `first_init` is for `conv1` alone, None takes `kernel_init`. Images of any size from
+    8×8.
 
     Source: figure 1 of Krizhevsky, Sutskever, Hinton 2012, Advances in Neural Information Processing Systems 25, names "a four-layer
     convolutional neural network" and does not print it; lecture row 74. The layers here are those of the net for CIFAR-10 that came
@@ -37,12 +38,14 @@ class FourLayerCNN(nn.Module):
     classes: int = 10
     activation: Callable[[Array], Array] = activations.relu
     kernel_init: Initializer = initializers.lecun_normal
+    first_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Float[Array, "B K"]:
         windows = [w for name, *_ in LAYERS for w in (Window(name, 5, padding=2), Window(f"pooling after {name}", 3, 2, ceil=True))]
         check_images("FourLayerCNN", windows, x.shape)
         for name, maps, pool in LAYERS:
-            y = self.activation(Conv(maps, 5, padding=2, kernel_init=self.kernel_init, name=name)(x))
+            start = self.first_init if self.first_init and name == "conv1" else self.kernel_init
+            y = self.activation(Conv(maps, 5, padding=2, kernel_init=start, name=name)(x))
             x = pool(y, 3, stride=2, ceil=True)
         return dense(self.classes, "fc4", kernel_init=self.kernel_init)(x.reshape(len(x), -1))
