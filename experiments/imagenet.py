@@ -48,6 +48,8 @@ AlexNet AlexNetTwoTower CifarResNet20 CifarResNet32 CifarResNet44 CifarResNet56 
 ResNet18 ResNet34 ResNet50 ResNet101 ResNet152 TwoLayerCNN VGG11 VGG13 VGG16 VGG19 ZFNet
 """.split()
 """Of `jaxnn.models`: those that take photographs of any size from a least one."""
+WITH_HEADS = ("GoogLeNet", "GoogLeNetPaper")
+"""They learn with their auxiliary heads."""
 SHOWN, SHOWN_PIXELS = 12, 64
 
 
@@ -149,12 +151,16 @@ def normalised(batch: Batch) -> tuple[Float[Array, "B H W 3"], Array]:
     return (x - jnp.array(MEAN)[None, None, None]) / jnp.array(DEVIATION)[None, None, None], y
 
 
+def net_of(config: Config, classes: int) -> Any:
+    return getattr(models, config.net)(classes=classes, **{"auxiliary": True} if config.net in WITH_HEADS else {})
+
+
 def make_learner(config: Config, classes: int, per_epoch: int) -> Learner:
     """The net under the recipe; it measures top-1 and top-5 errors in %."""
     warm, steps = config.warm_up_epochs * per_epoch, config.epochs * per_epoch
     rate = schedules.cosine(config.learning_rate, max(1, steps - warm))
     return supervised(
-        *functional(getattr(models, config.net)(classes=classes)),
+        *functional(net_of(config, classes)),
         losses.softmax_cross_entropy_with_integer_labels,
         momentum(schedules.warm_up(rate, warm) if warm else rate),
         preprocess=normalised,
@@ -170,7 +176,7 @@ def make_learner(config: Config, classes: int, per_epoch: int) -> Learner:
 def check_size(config: Config, classes: int) -> None:
     """Raise `InputError`, in the net's words, for images that it cannot take: before any file is read."""
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
-    jax.eval_shape(functional(getattr(models, config.net)(classes=classes)).init, jax.random.key(0), image)
+    jax.eval_shape(functional(net_of(config, classes)).init, jax.random.key(0), image)
 
 
 def train_net(config: Config, learner: Learner, train: ImageFolder, judged: ImageFolder, keep: Keep) -> Run:

@@ -151,6 +151,15 @@ def test_row_107_the_numbers_of_the_recipe():
     assert (config.weight_decay, config.image_size, config.net, config.bfloat16) == (1e-4, 224, "ResNet50", False)
 
 
+def test_row_108_googlenet_learns_with_its_heads():
+    """Their logits' losses are in what is minimised: shapes alone, nothing computed."""
+    config = Config(net="GoogLeNet", image_size=32)
+    learner, batch = make_learner(config, 3, 4), {"image": jnp.zeros((2, 32, 32, 3), jnp.uint8), "label": jnp.zeros(2, jnp.int32)}
+    state = jax.eval_shape(learner.init, jax.random.key(0), batch)
+    assert {"aux1", "aux2"} <= set(state.variables["params"])
+    assert "auxiliary" in jax.eval_shape(learner.step, jax.random.key(0), state, batch)[1]
+
+
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_the_net_is_computed_in_what_was_asked_for(small, bfloat16):
     """Weights stay float32."""
