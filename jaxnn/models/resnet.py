@@ -158,8 +158,8 @@ class ResNet(nn.Module):
     """
 
     blocks: tuple[int, ...]
-    block: Callable[..., nn.Module] = BasicBlock
     classes: int = 1000
+    block: Callable[..., nn.Module] = BasicBlock
     small_images: bool = False
     shortcut: Shortcut = projected
     kernel_init: Initializer = initializers.he_normal_of_fan_out

@@ -28,6 +28,12 @@ def test_row_108_resnets_parameters(depth):
     assert total(getattr(models, f"ResNet{depth}")(), 32) == IMAGENET[depth]
 
 
+@pytest.mark.parametrize("name", ["AlexNet", "CifarResNet20", "GoogLeNet", "ResNet18", "ResNet50", "VGG11", "ZFNet"])
+def test_a_number_alone_is_that_of_the_classes(name):
+    net = getattr(models, name)
+    assert net(7) == net(classes=7)
+
+
 def test_row_108_the_stride_costs_no_parameter_wherever_it_is():
     assert total(ResNet50(block=PaperBottleneck), 32) == IMAGENET[50]
 
