@@ -135,10 +135,15 @@ RULES: dict[type, Rule] = {
 
 
 def weight_map(net: nn.Module, shapes: Variables) -> dict[Names, Counterpart]:
-    """Their name and layout of each variable of ours; `shapes` as `jax.eval_shape` gives them. `InputError` for a net without a rule."""
+    """Their name and layout of each variable of ours; `shapes` as `jax.eval_shape` gives them.
+
+    Raises `InputError` for a net without a rule, and for shapes that are those of `params` alone.
+    """
     if type(net) not in RULES:
         known = ", ".join(sorted(kind.__name__ for kind in RULES))
         raise InputError(f"there is no weight map for {type(net).__name__}; there is one for {known}")
+    if "params" not in shapes:
+        raise InputError(f"shapes must be all that init gives, a dict with 'params', got one with {', '.join(sorted(shapes)) or 'nothing'}")
     rule = RULES[type(net)]
 
     def counterpart(path: Names, rank: int) -> Counterpart:

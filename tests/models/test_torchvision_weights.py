@@ -121,6 +121,11 @@ def test_a_net_without_a_map_is_said_in_words():
         weight_map(ZFNet(), {})
 
 
+def test_params_alone_are_said_in_words():
+    with pytest.raises(InputError, match=r"shapes must be all that init gives, a dict with 'params', got one with conv1, conv2, conv3"):
+        weight_map(AlexNet(), shapes(AlexNet())["params"])
+
+
 def test_safetensors_files_come_back_and_broken_ones_are_said_in_words(tmp_path):
     save = pytest.importorskip("safetensors.numpy").save_file
     path, array = tmp_path / "weights.safetensors", entries(3, 2)
