@@ -14,7 +14,8 @@ from jaxnn.record import Record
 def draw_errors(record: Record, conditions: Sequence[str]) -> Figure:
     """Error against the shift of the test tokens; the shifts that were learnt from are shaded."""
     widest = {conditions[0]: 0, conditions[1]: record.config["train_shift"]}
-    heading = f"Generated /b, d, g/ shifted in their window: {record.config['seeds']} seeds, median and 5–95 %"
+    seeds = record.config["seeds"]
+    heading = "Generated /b, d, g/ shifted in their window: " + (f"{seeds} seeds, median and 5–95 %" if seeds > 1 else "one seed")
     figure, axes = figures.panels(1, 2, heading, size=(4.8, 3.6), sharey=True)
     for ax, condition in zip(axes.flat, conditions, strict=True):
         for name, colour in zip(record.meta["methods"], figures.COLOURS, strict=False):

@@ -4,6 +4,17 @@
     shapes = jax.eval_shape(functional(net).init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     variables = from_torchvision(net, shapes, load_safetensors("vgg16.safetensors"))
 
+Trained weights of theirs want pixels normalised as `experiments.imagenet` does it. A learner that goes on from them with classes of its
+own has another start, where `old_net` has the file's classes and `shapes` are its:
+
+    init, apply = functional(ResNet18(classes=7))
+
+    def start(key, x):
+        variables, new = from_torchvision(old_net, shapes, load_safetensors(path)), init(key, x)
+        return {**variables, "params": {**variables["params"], "fc": new["params"]["fc"]}}
+
+    learner = supervised(start, apply, loss, optimizer)
+
 The names of each net follow from one rule, which says what they call a module of ours; the layouts from what an array is:
 
 | array | theirs | ours |
