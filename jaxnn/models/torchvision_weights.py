@@ -4,8 +4,9 @@
     shapes = jax.eval_shape(functional(net).init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     variables = from_torchvision(net, shapes, load_safetensors("vgg16.safetensors"))
 
-Trained weights of theirs want pixels normalised as `experiments.imagenet` does it. A learner that goes on from them with classes of its
-own has another start, where `old_net` has the file's classes and `shapes` are its:
+Trained weights of theirs want pixels p from 0 to 1 as (p - μ)/σ, a colour each, μ = (.485, .456, .406) and σ = (.229, .224, .225); those of
+GoogLeNet want 2p - 1, which their net makes of that itself (`transform_input`), and ours does not. A learner that goes on from them with
+classes of its own has another start, where `old_net` has the file's classes and `shapes` are its:
 
     init, apply = functional(ResNet18(classes=7))
 
