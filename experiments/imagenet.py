@@ -116,7 +116,7 @@ def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
         "seconds": {**command.seconds([trained.history]), "waited": round(trained.history.waited_seconds, 2)},
     }
     axes = {name: AXES[name] for name in history}
-    return command.Outcome(history, axes, list(compare_all(config, history)), about, jax.device_get(trained.state))
+    return command.Outcome(history, axes, list(compare_all(config, history, len(train.classes))), about, jax.device_get(trained.state))
 
 
 AXES: dict[str, tuple[str, ...]] = {
@@ -228,10 +228,12 @@ def patches(config: Config, train: ImageFolder) -> np.ndarray:
     return next(batches)["image"]
 
 
-def compare_all(config: Config, history: Mapping[str, Any]) -> Iterator[Comparison]:
+def compare_all(config: Config, history: Mapping[str, Any], classes: int) -> Iterator[Comparison]:
+    """Of five classes and fewer no top-5 error, which is 0."""
     what = f"{config.net}, {config.image_size} pixels, {config.epochs} epochs"
     yield compare(f"{what}: top-1 error of the centre, %", [history["error"]])
-    yield compare(f"{what}: top-5 error of the centre, %", [history["error_5"]])
+    if classes > 5:
+        yield compare(f"{what}: top-5 error of the centre, %", [history["error_5"]])
     yield compare(f"{what}: error of patches in the last epoch of training, %", [history["train_error"][-1]])
 
 
@@ -243,7 +245,8 @@ def plot(record: Record) -> Mapping[str, Figure]:
     figure, axes = figures.panels(1, 1, title, size=(6.0, 4.0))
     ax, epochs = axes[0, 0], np.arange(1, len(history["train_error"]) + 1)
     ax.plot(epochs, history["train_error"], color=figures.COLOURS[0], linestyle="--", marker=".", label=f"{data['name']}, patches, top-1")
-    for name, words, colour in (("watched_error", "top-1", figures.COLOURS[0]), ("watched_error_5", "top-5", figures.COLOURS[1])):
+    tops = (("watched_error", "top-1", figures.COLOURS[0]), ("watched_error_5", "top-5", figures.COLOURS[1]))
+    for name, words, colour in tops if len(record.meta["classes"]) > 5 else tops[:1]:
         ax.plot(np.arange(len(history[name])), history[name], color=colour, marker=".", label=f"{judged['name']}, centre, {words}")
     ax.set(xlabel="epochs", ylabel="error, %", ylim=(0, None))
     ax.locator_params(axis="x", integer=True)

@@ -78,8 +78,8 @@ class Config:
     """Images a step."""
     measurements: int = 2
     """Of the training error in each epoch."""
-    measured_images: int = 500
-    """The first so many of the images, on which it is measured."""
+    measured_images: int | None = None
+    """The first so many of the images, on which it is measured; None takes 500, or all where there are fewer."""
     most_epochs: int = 60
     """Passes over the images after which a net is given up."""
     seeds: int = 3
@@ -88,7 +88,7 @@ class Config:
     common: command.CommonFields = field(default_factory=command.Common)
 
     def __post_init__(self) -> None:
-        numbers = {"images": self.images, "measurements": self.measurements, "measured_images": self.measured_images}
+        numbers = {"images": self.images, "measurements": self.measurements, "measured_images": self.measured}
         command.at_least(1, batch_size=self.batch_size, most_epochs=self.most_epochs, seeds=self.seeds, **numbers)
         kernels_of(self.start)
         for rate in self.learning_rates:
@@ -96,9 +96,14 @@ class Config:
                 raise InputError(f"--learning-rates must be above 0 and finite, got {rate}")
         if self.target is not None and not 0 <= self.target < 100:
             raise InputError(f"--target is a training error in %, from 0 and below 100, got {self.target}")
-        if max(self.batch_size, self.measured_images) > self.images:
-            most = f"got {self.batch_size} and {self.measured_images}"
+        if max(self.batch_size, self.measured) > self.images:
+            most = f"got {self.batch_size} and {self.measured}"
             raise InputError(f"--batch-size and --measured-images must not exceed --images {self.images}, {most}")
+
+    @property
+    def measured(self) -> int:
+        """Images on which the error is measured."""
+        return min(500, self.images) if self.measured_images is None else self.measured_images
 
     @property
     def per_epoch(self) -> int:
@@ -206,7 +211,7 @@ def train_until(
     label: str,
 ) -> Curves:
     """All seeds and rates, an epoch after the other, until `enough` of them have come to the target or it is the last epoch."""
-    watched = jax.tree.map(lambda x: x[: config.measured_images], data)
+    watched = jax.tree.map(lambda x: x[: config.measured], data)
     loop = partial(sweep, make, key, data, seeds=seeds, axes={"learning_rate": list(rates)}, how="map")
     sizes = {"batch_size": config.batch_size, "eval_every": config.every, "eval_data": watched}
     # A convolution gains nothing from vmap on a CPU.

@@ -166,8 +166,8 @@ def weight_map(net: nn.Module, shapes: Variables) -> dict[Names, Counterpart]:
     return {path: counterpart(path, len(leaf.shape)) for path, leaf in flatten_dict(shapes).items()}
 
 
-def from_torchvision(net: nn.Module, shapes: Variables, named: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Variables of `net` from arrays by torchvision's names, laid out as ours and in the dtypes of `shapes`.
+def from_torchvision(net: nn.Module, shapes: Variables, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables of `net` from arrays, or CPU tensors, by torchvision's names, laid out as ours and in the dtypes of `shapes`.
 
     `shapes` are what `jax.eval_shape` gives of the net's `init`. Raises `InputError` with the names that are missing, that the net has no
     use for and that have another shape; `num_batches_tracked` is passed over. A file of GoogLeNet's that holds auxiliary heads is for
@@ -175,7 +175,8 @@ def from_torchvision(net: nn.Module, shapes: Variables, named: Mapping[str, np.n
     """
     counterparts, ours = weight_map(net, shapes), flatten_dict(shapes)
     wanted = {there.name: there.layout.shape(tuple(ours[path].shape)) for path, there in counterparts.items()}
-    _check(type(net).__name__, wanted, {name: array for name, array in named.items() if not name.endswith(BOOKKEEPING)})
+    named = {name: np.asarray(array) for name, array in named.items() if not name.endswith(BOOKKEEPING)}
+    _check(type(net).__name__, wanted, named)
     turned = {path: there.layout.turn(named[there.name]) for path, there in counterparts.items()}  # copies: no memory is shared
     return jax.device_put(unflatten_dict({path: array.astype(ours[path].dtype, copy=False) for path, array in turned.items()}))
 

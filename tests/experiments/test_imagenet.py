@@ -58,9 +58,15 @@ def test_row_107_a_folder_is_learnt_and_judged(kept):
     assert history["error_5"] == 0  # of three classes
     assert history["patches"].shape == (12, 32, 32, 3)
     assert (kept.meta["classes"], kept.meta["data"]["count"], kept.meta["test_data"]["count"]) == (["blue", "green", "red"], 36, 15)
-    assert [row.published for row in kept.comparisons] == [None] * 3
+    assert [row.published for row in kept.comparisons] == [None] * 2
+    assert not any("top-5" in row.what for row in kept.comparisons)  # it says nothing of three classes
+    assert ["top-5" in row.what for row in imagenet.compare_all(Config(), {**history, "error_5": 1.0}, 6)] == [False, True, False]
     figures = imagenet.plot(kept)
     assert [*figures] == ["errors", "patches"]
+    assert len(figures["errors"].axes[0].lines) == 2
+    kept.meta["classes"] += ["cyan", "pink", "grey"]
+    assert len(imagenet.plot(kept)["errors"].axes[0].lines) == 3
+    kept.meta["classes"] = kept.meta["classes"][:3]
     for figure in figures.values():
         figure.draw_without_rendering()
 

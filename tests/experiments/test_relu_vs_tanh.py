@@ -95,6 +95,10 @@ def test_row_74_each_takes_the_rate_that_is_there_first():
         fastest(25.0, curves([90.0, 50.0, 30.0]), "tanh")
 
 
+def test_it_is_measured_on_500_images_or_on_all_where_there_are_fewer():
+    assert [Config(images=images).measured for images in (300, 500, 2000)] == [300, 500, 500]
+
+
 def test_images_are_centred_and_scaled_by_their_own():
     images = np.array([0, 51, 102, 255], np.uint8).reshape(4, 1, 1, 1).repeat(2, 1)
     centre, spread = relu_vs_tanh.centre_and_spread(images, "scaled")
@@ -126,7 +130,7 @@ class Seen(nn.Module):
 def history():
     """Of two seeds; the rate of tanh is the last of the grid."""
     found = {f"{what}/{name}": np.ones(2) for what in ("reached", "rate") for name in ACTIVATIONS}
-    return found | {"rate/ReLU": np.array(0.002), "rate/tanh": np.array(0.004), "ratio": np.ones(2)}
+    return found | {"rate/ReLU": np.array(0.002), "rate/tanh": np.array(0.064), "ratio": np.ones(2)}
 
 
 def test_erratum_23_the_figure_is_that_of_nips_2012():
@@ -135,7 +139,7 @@ def test_erratum_23_the_figure_is_that_of_nips_2012():
     ratio, fast, slow = compare_all(Config(), history(), 25.0, relu_vs_tanh.PUBLISHED)
     assert (ratio.published, fast.published, slow.published) == (6.0, None, None)
     assert fast.what == "ReLU, η = 0.002: epochs to 25 % training error"
-    assert "tanh, η = 0.004, at the end of its grid" in slow.what
+    assert "tanh, η = 0.064, at the end of its grid" in slow.what
 
 
 def test_row_74_a_seed_of_tanh_that_is_never_there_makes_the_ratio_a_lower_bound():
@@ -172,7 +176,8 @@ def test_row_74_the_papers_six_stands_beside_its_own_task_alone(monkeypatch, nam
         ({"learning_rates": (0.1, -1.0)}, "--learning-rates must be above 0 and finite, got -1.0"),
         ({"start": "lecun"}, "unknown initializer 'lecun'"),
         ({"target": 100.0}, "--target is a training error in %, from 0 and below 100, got 100.0"),
-        ({"images": 100}, "--batch-size and --measured-images must not exceed --images 100, got 32 and 500"),
+        ({"images": 100, "measured_images": 101}, "--batch-size and --measured-images must not exceed --images 100, got 32 and 101"),
+        ({"measured_images": 0}, "--measured-images must be at least 1, got 0"),
     ],
 )
 def test_bad_input_is_said_in_words(change, message):

@@ -51,7 +51,7 @@ def assert_equal_logits(ours, theirs):
 def assert_equal_nets(net, module, size):
     """Logits without and with training, the heads' too, and the running averages."""
     x = drawn(size)
-    variables = from_torchvision(net, shapes(net, size), arrays(module))
+    variables = from_torchvision(net, shapes(net, size), module.state_dict())
     assert_equal_logits(jax.jit(net.apply)(variables, x), theirs(module.eval(), x))
     train = jax.jit(lambda variables, x: net.apply(variables, x, train=True, mutable=["batch_stats", "auxiliary"]))
     ours, changed = train(variables, x)
