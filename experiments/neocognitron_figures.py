@@ -47,8 +47,9 @@ def draw_responses(record: Record) -> Figure:
     for row in range(3):
         for layer, where in ((LAYERS[2 * row], grid[row, 1:3]), (LAYERS[2 * row + 1], grid[row, 3:])):
             maps = record.history[f"responses/{layer}"][typical(record)]
-            size, strongest = f"{maps.shape[0]} × {maps.shape[1]}", maps.max()
-            show(figure.add_subplot(where), mosaic(maps, 6), f"U{layer}, planes of {size}, strongest {strongest:.2f}")
+            title = f"U{layer}, planes of {maps.shape[0]} × {maps.shape[1]}, strongest {maps.max():.2f}"
+            larger = max(1, record.history["responses/U0"].shape[1] // len(maps))  # no cell narrower than what parts the planes
+            show(figure.add_subplot(where), mosaic(maps.repeat(larger, 0).repeat(larger, 1), 6), title)
     return figure
 
 
