@@ -81,7 +81,7 @@ def test_row_108_batchnorm_by_hand():
 
 
 def test_row_108_heads_are_sown_in_training_alone():
-    """Variables hold nothing of them but their weights, so that a learner's state keeps its tree."""
+    """Variables hold nothing of them but their weights, and `apply` gives their logits beside what it was given."""
     net, x = GoogLeNet(classes=7, auxiliary=True), images(32, batch=2)
     variables, apply = shapes(net, 32), functional(net).apply
     assert variables.keys() == {"params", "batch_stats"}
@@ -93,7 +93,10 @@ def test_row_108_heads_are_sown_in_training_alone():
     assert logits.shape == (2, 7)
     assert "auxiliary" not in jax.eval_shape(partial(run, train=False, mutable=wanted), variables, x)[1]
     trained = lambda variables, x: apply(variables, x, train=True, rngs={"dropout": jax.random.key(0)})[1]  # noqa: E731
-    assert jax.tree.structure(jax.eval_shape(trained, variables, x)) == jax.tree.structure(variables)
+    after = jax.eval_shape(trained, variables, x)
+    assert jax.tree.map(jnp.shape, after.pop("auxiliary")) == jax.tree.map(jnp.shape, changed["auxiliary"])
+    assert jax.tree.structure(after) == jax.tree.structure(variables)
+    assert jax.tree.structure(jax.eval_shape(functional(net).init, jax.random.key(0), x)) == jax.tree.structure(variables)
     assert not {"aux1", "aux2"} & counts(GoogLeNet()).keys()
 
 
