@@ -111,17 +111,14 @@ def _quick(backend: str) -> dict[str, Any]:
     ResNet-20, batch 64, two cores: 382 ms a step with it and 257 without. XLA_FLAGS that name the option have the last word, and an XLA
     that does not know it goes its own way.
     """
-    others = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
-    return others if backend == "cpu" and YNN not in os.environ.get("XLA_FLAGS", "") and _known(tuple(others.items())) else {}
-
-
-@cache
-def _known(options: tuple[tuple[str, Any], ...]) -> bool:
+    if backend != "cpu" or YNN in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    without = {YNN: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
     try:
-        jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()
+        jax.jit(lambda: 0, compiler_options=without).lower().compile()
     except (ValueError, jax.errors.JaxRuntimeError):
-        return False
-    return True
+        return {}
+    return without
 
 
 # The compiled programs. Static arguments are compared by identity: the same learner compiles once in a process.
@@ -136,17 +133,13 @@ def prefers_one_seed_at_a_time(members: Members, points: dict, keys: Keys, data:
 
 def init_shapes(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
     """The shapes, dtypes and shardings of that state, without computing it."""
-    shapes = jax.eval_shape(partial(_init, members), points, keys, example)
+    shapes = jax.eval_shape(partial(init.function, members), points, keys, example)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=members.state_sharding), shapes)
 
 
 @partial(_Compiled, options=_unoptimised, static_argnums=0)
 def init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
     """The state of every member before step 0."""
-    return _init(members, points, keys, example)
-
-
-def _init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
     return members.keep_whole(members.lift(lambda learner, keys, _, example: learner.init(keys.init, example))(points, keys, None, example))
 
 

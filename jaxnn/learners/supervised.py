@@ -65,8 +65,8 @@ def computed_in(dtype: DTypeLike | None, apply: Callable) -> Callable:
 
     def applied(variables: Mapping[str, Any], x: Array, **how: Any) -> tuple[Array, Mapping[str, Any]]:
         outputs, after = apply({**variables, "params": lower(variables["params"])}, lower(x), **how)
-        after, heads = apart({**after, "params": variables["params"]})
-        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), after, dict(variables))
+        kept, heads = apart({**after, "params": variables["params"]})
+        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), kept, dict(variables))
         return outputs.astype(jnp.float32), {**kept, AUXILIARY: [head.astype(jnp.float32) for head in heads]}
 
     return applied

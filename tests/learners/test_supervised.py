@@ -158,7 +158,7 @@ class TwoHeads(nn.Module):
 
 
 @pytest.mark.parametrize(("settings", "weight"), [({}, 0.3), ({"auxiliary_weight": 0.5}, 0.5), ({"compute_dtype": jnp.bfloat16}, 0.3)])
-def test_row_107_what_a_net_sows_is_learnt_with_the_weight_of_the_paper(settings, weight):
+def test_row_108_what_a_net_sows_is_learnt_with_the_weight_of_the_paper(settings, weight):
     """By hand, w ← w - η·weight·mean (wx - y)x for each head; evaluation is of the net alone, and the state keeps no outputs."""
     batch = {"x": jnp.array([[1.0], [2.0]]), "y": jnp.array([[0.0], [1.0]])}
     init, apply = functional(TwoHeads())
