@@ -119,7 +119,8 @@ def plot(record: Record) -> Mapping[str, Figure]:
     learning.legend(frameon=False, fontsize=8)
     published = ", published dotted" if record.meta["comparable"] else ""
     final.set(xlabel="layers", ylabel=f"{judged} error at the end, %, median as a bar{published}", xlim=(-0.7, len(depths) - 0.3))
-    for ax in axes[0]:
+    for ax, heading in zip(axes[0], ("epoch by epoch", "after the last epoch, drawn larger"), strict=True):
+        ax.set_title(heading, fontsize=9)
         ax.set_ylim(0, 1.1 * max(1.0, ax.dataLim.y1))
     final.set_xticks(range(len(depths)), [str(depth) for depth in depths])
     return {"errors": figure}

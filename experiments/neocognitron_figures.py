@@ -10,6 +10,7 @@ from jaxnn.record import Record
 LAYERS = ("S1", "C1", "S2", "C2", "S3", "C3")
 COLUMNS = 12
 """Planes in a row of a mosaic."""
+STRENGTH = "deformation; 1: scaled by up to e$^{±.15}$, sheared by ±.25"
 
 
 def mosaic(maps: np.ndarray, columns: int = COLUMNS) -> np.ndarray:
@@ -109,9 +110,9 @@ def draw_tolerance(record: Record) -> Figure:
             values, templates = (record.history[f"{kind}by {way}/{where}"] for kind in ("", "templates "))
             along = np.arange(values.shape[1]) if x is None else x
             figures.band(ax, along, values, colour, f"neocognitron, shown in {where}")
-            ax.plot(along, templates, "--", color=colour, linewidth=1.4, label=f"templates of {where}")
+            ax.plot(along, templates, "--", color=colour, linewidth=1.4, label=f"templates, means of images in {where}")
         ax.axhline(0.2, color="0.6", linewidth=0.8, linestyle=":")
-        ax.set(ylim=(0, 1.03), xlabel={"distance": "shift in pixels, the larger of both ways", "strength": "strength of deformation"}[way])
+        ax.set(ylim=(0, 1.03), xlabel={"distance": "shift in pixels, the larger of both ways", "strength": STRENGTH}[way])
     axes[0, 0].set(ylabel="share named right", xticks=np.arange(len(record.history["templates by distance/random places"])))
     axes[0, 1].text(max(record.config["strengths"]), 0.19, "chance", fontsize=9, color="0.4", va="top", ha="right")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
@@ -131,7 +132,7 @@ def draw_digits_tolerance(record: Record) -> Figure:
                 line = "--" if how == "templates" else "-"
                 ax.plot(x, record.history[f"{kind} by {way}/{judge}"], line, color=colour, linewidth=1.4, label=judge)
             ax.set(ylim=(0, 1.03))
-        axes[1, column].set(xticks=x, xlabel={"shift": "shift in pixels of 28", "strength": "strength of deformation"}[way])
+        axes[1, column].set(xticks=x, xlabel={"shift": "shift in pixels of 28", "strength": STRENGTH}[way])
     axes[0, 0].set(ylabel="share named right")
     axes[1, 0].set(ylabel="share that keeps its name")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9, frameon=False)

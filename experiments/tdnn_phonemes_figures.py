@@ -48,7 +48,7 @@ def draw_inside(record: Record, at: Sequence[int], classes: Sequence[str]) -> Fi
         over_time(axes[0, column], squares, 1.0, f"shift {shift:+d}: Σy² {found}".replace("+0", "0"))
         over_time(axes[1, column], record.history["inside/1"][column], 1.0, "")
         over_time(axes[2, column], record.history["inside/x"][column], None, "")
-        axes[0, column].set_yticks(range(len(classes)), classes)
+        axes[0, column].set_yticks(range(1, len(classes) + 1), classes)
         axes[2, column].set(xlabel="frame of 10 ms", xticks=(0, 5, 10))
     for row, label in enumerate(("output units, y²", "hidden units", "mel channels")):
         axes[row, 0].set(ylabel=label)
@@ -56,10 +56,10 @@ def draw_inside(record: Record, at: Sequence[int], classes: Sequence[str]) -> Fi
 
 
 def over_time(ax: Axes, values: np.ndarray, most: float | None, title: str) -> None:
-    """Units by frames, each above the middle of the frames that it sees."""
+    """Units, counted from 1, by frames, each above the middle of the frames that it sees."""
     frames, units = values.shape
     missing = (FRAMES - frames) / 2
-    extent = (missing - 0.5, missing + frames - 0.5, -0.5, units - 0.5)
+    extent = (missing - 0.5, missing + frames - 0.5, 0.5, units + 0.5)
     ax.imshow(values.T, origin="lower", aspect="auto", cmap="viridis", extent=extent, vmin=0.0 if most else None, vmax=most)
     ax.set(xlim=(-0.5, FRAMES - 0.5))
     ax.grid(False)
@@ -69,16 +69,19 @@ def over_time(ax: Axes, values: np.ndarray, most: float | None, title: str) -> N
 def draw_delays(record: Record) -> Figure:
     """The weights of the first layer: what each hidden unit looks for in three frames."""
     weights = record.history["delays/weights"]
-    figure, axes = figures.panels(1, weights.shape[2], "What the hidden units look for: blue above 0", size=(1.05, 3.2))
+    frames, channels, units = weights.shape
+    figure, axes = figures.panels(1, units, "What the hidden units look for: the weights of the first layer", size=(1.15, 3.2))
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("signed", ["#d55e00", "#ffffff", "#0072b2"])
     limit = np.abs(weights).max()
     for unit, ax in enumerate(axes.flat):
-        ax.imshow(weights[:, :, unit].T, origin="lower", aspect="auto", cmap=colours, vmin=-limit, vmax=limit)
+        extent = (-0.5, frames - 0.5, 0.5, channels + 0.5)
+        image = ax.imshow(weights[:, :, unit].T, origin="lower", aspect="auto", cmap=colours, extent=extent, vmin=-limit, vmax=limit)
         figures.bare(ax, f"unit {unit + 1}")
-        ax.set(xticks=range(len(weights)))
-    axes[0, 0].set(ylabel="mel channel", yticks=(0, 5, 10, 15))
+        ax.set(xticks=range(frames))
+    axes[0, 0].set(ylabel="mel channel", yticks=(1, 6, 11, 16))
+    figure.colorbar(image, ax=axes, label="weight", fraction=0.02)
     figure.supxlabel("delay, frames", fontsize=9)
     return figure
 
