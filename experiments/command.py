@@ -165,9 +165,10 @@ def _run_and_record(config: Any, run: Run, plot: Plot, keep: Keep, experiment: s
 
 def parse(config_class: type, args: Sequence[str], doc: str, module: str) -> tuple[Any, Path | None]:
     """The config, and the folder of the unfinished run that it is of, where it goes on with one."""
+    description = doc.replace("\nExpected", "\n\nExpected")  # a paragraph of its own: tyro joins lines
 
     def by_tyro(**default: Any) -> Any:
-        config = tyro.cli(config_class, args=list(args), description=doc, prog=f"python -m {module}", **default)
+        config = tyro.cli(config_class, args=list(args), description=description, prog=f"python -m {module}", **default)
         for name, value in vars(config).items():
             if value == ():
                 raise InputError(f"--{name.replace('_', '-')} needs at least one value")

@@ -26,7 +26,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from experiments import command, figures
@@ -34,15 +33,14 @@ from experiments.unfinished import NOTHING, Keep
 from jaxnn import devices, losses, models, penalties, schedules
 from jaxnn.data.image_folder import ImageFolder, centre_crops, first_centres, open_pair, random_crops
 from jaxnn.data.locate import data_root
-from jaxnn.learners import image_and_label, supervised
+from jaxnn.learners import standardised, supervised
 from jaxnn.models import functional
+from jaxnn.models.torchvision_weights import DEVIATION, MEAN
 from jaxnn.optimizers import momentum
 from jaxnn.record import Comparison, Record, compare
 from jaxnn.train import Run, fit_stream
-from jaxnn.types import Batch, InputError, Learner, unknown
+from jaxnn.types import InputError, Learner, unknown
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of red, green and blue over ImageNet's training images, pixels from 0 to 1: the numbers that published weights were trained with."""
 NETS = """
 AlexNet AlexNetTwoTower CifarResNet20 CifarResNet32 CifarResNet44 CifarResNet56 CifarResNet110 FourLayerCNN GoogLeNet GoogLeNetPaper
 ResNet18 ResNet34 ResNet50 ResNet101 ResNet152 TwoLayerCNN VGG11 VGG13 VGG16 VGG19 ZFNet
@@ -145,12 +143,6 @@ def opened(config: Config) -> tuple[ImageFolder, ImageFolder]:
     return train, judged
 
 
-def normalised(batch: Batch) -> tuple[Float[Array, "B H W 3"], Array]:
-    """(x - μ)/σ with MEAN and DEVIATION, and the labels."""
-    x, y = image_and_label(batch)
-    return (x - jnp.array(MEAN)[None, None, None]) / jnp.array(DEVIATION)[None, None, None], y
-
-
 def net_of(config: Config, classes: int) -> Any:
     return getattr(models, config.net)(classes=classes, **{"auxiliary": True} if config.net in WITH_HEADS else {})
 
@@ -163,7 +155,7 @@ def make_learner(config: Config, classes: int, per_epoch: int) -> Learner:
         *functional(net_of(config, classes)),
         losses.softmax_cross_entropy_with_integer_labels,
         momentum(schedules.warm_up(rate, warm) if warm else rate),
-        preprocess=normalised,
+        preprocess=standardised(MEAN, DEVIATION),
         metrics={
             "error": lambda logits, label: 100 * (1 - losses.accuracy(logits, label)),
             "error_5": lambda logits, label: 100 * (1 - losses.top_accuracy(logits, label, 5)),

@@ -37,7 +37,7 @@ from experiments import command, figures
 from experiments.descent import LOSS, NET, best, final_loss, least_squares_descent, moments, with_bias
 from experiments.unfinished import NOTHING, Keep
 from jaxnn import initializers, losses
-from jaxnn.learners import supervised
+from jaxnn.learners import standardised, supervised
 from jaxnn.measure import sharpness
 from jaxnn.models import MLP, functional
 from jaxnn.optimizers import sgd
@@ -149,18 +149,12 @@ def linear_neuron(config: Config, keep: Keep = NOTHING) -> tuple[dict[str, np.nd
 def pixels(name: str, train: np.ndarray) -> Callable[[Batch], tuple[Array, Array]]:
     """`preprocess` for one of INPUTS, by the mean and deviation of the training images (N, H, W, 1)."""
     mean, deviation = train.mean(0, dtype=float) / 255, train.std(0, dtype=float) / 255
-    shift, scale = {
-        "raw": (np.zeros(()), np.full((), 1 / 255)),
-        "scaled": (np.zeros(()), np.ones(())),
+    forms: dict[str, tuple[Any, Any]] = {
+        "raw": (0.0, 1 / 255),
+        "scaled": (0.0, 1.0),
         "standardised": (mean, np.where(deviation > QUIET, deviation, 1)),
-    }[name]
-
-    def preprocess(batch: Batch) -> tuple[Array, Array]:
-        x = batch["image"].astype(jnp.float32) / 255
-        shape = (1,) * (x.ndim - shift.ndim)
-        return (x - jnp.float32(shift).reshape(*shape, *shift.shape)) / jnp.float32(scale).reshape(*shape, *scale.shape), batch["label"]
-
-    return preprocess
+    }
+    return standardised(*forms[name])
 
 
 def digit_learner(preprocess: Callable[[Batch], tuple[Array, Array]]) -> Callable[[Any], Learner]:
@@ -191,15 +185,15 @@ def digits(config: Config, train: Batch, test: Batch, keep: Keep = NOTHING) -> t
         state, history = loop(eval_data=train, checkpoint=keep.checkpoint(name), label=f"digits, {INPUTS[name]}")
         tested = loop(eval_data=test, start=(config.epochs * epoch, state), label=None).history
         times += [history, tested]
-        inputs = np.asarray(preprocess(train)[0], float).reshape(len(train["image"]), -1)
+        x, y = preprocess(train)
         keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(config.seeds))
         starts = jax.vmap(make(0.0).init, in_axes=(0, None))(keys, train).variables["params"]
         arrays |= {
             f"loss/{name}": history.evaluation["loss"],
             f"diverged_at/{name}": history.diverged_at,
             f"test_error/{name}": 100 * (1 - tested.evaluation["accuracy"][..., -1]),
-            f"eigenvalues/{name}": moments(with_bias(inputs))[0],
-            f"sharpness/{name}": np.asarray(largest_eigenvalues(starts, *preprocess(train))),
+            f"eigenvalues/{name}": moments(with_bias(np.asarray(x, float).reshape(len(x), -1)))[0],
+            f"sharpness/{name}": np.asarray(largest_eigenvalues(starts, x, y)),
         }
     return arrays, times
 

@@ -42,7 +42,7 @@ from experiments.unfinished import NOTHING, Keep
 from jaxnn import initializers
 from jaxnn.activations import relu, tanh
 from jaxnn.data import Dataset
-from jaxnn.learners import image_and_label, supervised
+from jaxnn.learners import standardised, supervised
 from jaxnn.losses import accuracy, softmax_cross_entropy_with_integer_labels
 from jaxnn.models import FourLayerCNN, functional
 from jaxnn.optimizers import momentum
@@ -181,14 +181,9 @@ def kernels_of(start: str) -> dict[str, Any]:
 
 def make_learner(net: Any, centre: np.ndarray, spread: float, learning_rate: float | Array) -> Learner:
     """The net under momentum .9 on images from 0 to 1 with the mean image taken off, divided by the spread."""
-
-    def preprocess(batch: Batch) -> tuple[Float[Array, "B H W C"], Array]:
-        x, y = image_and_label(batch)
-        return (x - centre[None]) / spread, y
-
     metrics = {"error": lambda logits, label: 100 * (1 - accuracy(logits, label))}
     loss = softmax_cross_entropy_with_integer_labels
-    return supervised(*functional(net), loss, momentum(learning_rate), preprocess=preprocess, metrics=metrics)
+    return supervised(*functional(net), loss, momentum(learning_rate), preprocess=standardised(centre, spread), metrics=metrics)
 
 
 def centre_and_spread(images: np.ndarray, inputs: str) -> tuple[Float[np.ndarray, "H W C"], float]:

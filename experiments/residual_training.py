@@ -18,13 +18,13 @@ from experiments.unfinished import NOTHING, Keep
 from jaxnn import losses, schedules
 from jaxnn.data import Dataset, Source
 from jaxnn.distortions import cropped, cropped_and_flipped
-from jaxnn.learners import image_and_label, supervised
+from jaxnn.learners import standardised, supervised
 from jaxnn.models import CifarResNet, functional
 from jaxnn.models.resnet import Shortcut, no_shortcut, padded
 from jaxnn.optimizers import Optimizer, momentum, nesterov
 from jaxnn.record import Record
 from jaxnn.train import Run, sweep
-from jaxnn.types import Batch, InputError, Learner, PyTree
+from jaxnn.types import InputError, Learner, PyTree
 
 DIGITS = ("mnist", "mnist_5k")
 """Turned over they would be others, or none."""
@@ -101,10 +101,6 @@ class Inputs(NamedTuple):
     classes: int
     augment: Callable[[PRNGKeyArray, Array], Array]
 
-    def preprocess(self, batch: Batch) -> tuple[Array, Array]:
-        x, y = image_and_label(batch)
-        return (x - self.mean[None]) / self.scale[None], y
-
 
 def inputs_of(train: Dataset, recipe: str) -> Inputs:
     """The paper takes the mean image off; the fast recipe each colour's mean, and divides by its standard deviation.
@@ -160,7 +156,7 @@ def make_learner(training: Training, inputs: Inputs, depth: int, kind: str, num_
         *functional(CifarResNet(blocks_of(depth), classes=inputs.classes, maps=training.maps, shortcut=KINDS[kind])),
         LOSSES[training.recipe],
         OPTIMIZERS[training.recipe](training.peak, num_steps, depth),
-        preprocess=inputs.preprocess,
+        preprocess=standardised(inputs.mean, inputs.scale),
         metrics={"accuracy": losses.accuracy},
         augment=inputs.augment,
         compute_dtype=jnp.bfloat16 if training.bf16 else None,

@@ -24,12 +24,12 @@ Labels = Integer[Array | np.ndarray, "*batch"]
 
 def one_of_c(labels: Labels, classes: int) -> Float[Array, "*batch C"]:
     """t_i = 1 for class i and 0 for all others, of C = `classes`."""
-    return jnp.where(_inside(labels, classes)[..., None], jax.nn.one_hot(labels, classes), jnp.nan)
+    return jnp.where(are_classes(labels, classes)[..., None], jax.nn.one_hot(labels, classes), jnp.nan)
 
 
 def binary(labels: Labels) -> Float[Array, "*batch 1"]:
     """t = 0 or 1 at one output, for two classes."""
-    return jnp.where(_inside(labels, 2), jnp.asarray(labels, jnp.float32), jnp.nan)[..., None]
+    return jnp.where(are_classes(labels, 2), jnp.asarray(labels, jnp.float32), jnp.nan)[..., None]
 
 
 def decode_one_of_c(outputs: Float[Array, "*batch C"]) -> Int[Array, "*batch"]:
@@ -57,7 +57,7 @@ def check_labels(labels: Labels, classes: int) -> None:
         raise InputError(f"label {np.asarray(labels)[where]}{at} is outside the {classes} classes, 0 to {classes - 1}; {amount}")
 
 
-def _inside(labels: Labels, classes: int) -> Array:
+def are_classes(labels: Labels, classes: int) -> Array:
     """Which labels are classes; checked at once where they are numbers."""
     if not isinstance(labels, jax.core.Tracer):
         check_labels(labels, classes)

@@ -340,4 +340,5 @@ def describe_divergence(history: History, causes: str = "") -> str:
         values |= {f"evaluated {name}": rows[list(history.evaluated_at).index(at)] for name, rows in history.evaluation.items()}
     values = {name: value for name, value in values.items() if not np.isfinite(value).all()}
     found = ", ".join(f"{name} is {value}" for name, value in values.items())
-    return f"diverged at step {at}: {found}. {causes}Try a lower learning rate or clipped gradients. The error's `run` holds the history."
+    advice = f"{'If that is as it should be, try' if causes else 'Try'} a lower learning rate or clipped gradients"
+    return f"diverged at step {at}: {found}. {causes}{advice}. The error's `run` holds the history."

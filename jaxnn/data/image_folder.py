@@ -74,6 +74,8 @@ def open_pair(folder: Path) -> tuple[ImageFolder, ImageFolder]:
 
     Raises DataError where one is missing or not as `open_folder` wants it, for fewer than two classes, and for classes that differ.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder")
     found = [name for name in JUDGED if (folder / name).is_dir()]
     if not (folder / "train").is_dir() or not found:
         missing = "train/" if found else " and ".join((["train/"] if not (folder / "train").is_dir() else []) + ["val/"])

@@ -5,7 +5,7 @@ from jaxnn.learners.competitive import Competitive, batch_competitive, competiti
 from jaxnn.learners.neocognitron_rule import Neocognitron, neocognitron_rule
 from jaxnn.learners.one_vs_rest import OneVsRest, one_vs_rest
 from jaxnn.learners.perceptron_rule import PerceptronRule, Pocket, perceptron_rule, pocket_rule
-from jaxnn.learners.supervised import Supervised, image_and_label, supervised
+from jaxnn.learners.supervised import Supervised, image_and_label, standardised, supervised
 
 __all__ = [
     "Backpropagation",
@@ -23,5 +23,6 @@ __all__ = [
     "one_vs_rest",
     "perceptron_rule",
     "pocket_rule",
+    "standardised",
     "supervised",
 ]

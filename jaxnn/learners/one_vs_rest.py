@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxnn.coding import are_classes
 from jaxnn.types import Batch, InputError, Learner, Metrics, num_examples
 
 
@@ -36,13 +37,13 @@ def one_vs_rest(binary: Learner, classes: int) -> Learner:
     def step(key: PRNGKeyArray, state: OneVsRest, batch: Batch) -> tuple[OneVsRest, Metrics]:
         one = lambda key, net, number: binary.step(key, net, against_rest(batch, number))  # noqa: E731
         nets, metrics = jax.vmap(one)(jax.random.split(key, classes), state.nets, jnp.arange(classes))
-        poison = jnp.where(_inside(batch, classes).all(), 0.0, jnp.nan)
+        poison = jnp.where(are_classes(batch["label"], classes).all(), 0.0, jnp.nan)
         return OneVsRest(nets), {name: values.mean(0) + poison for name, values in metrics.items()}
 
     def evaluate(key: PRNGKeyArray, state: OneVsRest, batch: Batch) -> Metrics:
         one = lambda key, net, number: binary.evaluate(key, net, against_rest(batch, number))  # noqa: E731
         metrics = jax.vmap(one)(jax.random.split(key, classes), state.nets, jnp.arange(classes))
-        poison = jnp.where(_inside(batch, classes), 0.0, jnp.nan)
+        poison = jnp.where(are_classes(batch["label"], classes), 0.0, jnp.nan)
         return {name: values.mean(0) + poison for name, values in metrics.items()}
 
     def predict(state: OneVsRest, batch: Batch) -> Float[Array, "B c"]:
@@ -54,7 +55,3 @@ def one_vs_rest(binary: Learner, classes: int) -> Learner:
         return jnp.moveaxis(outputs[..., 0], 0, -1)
 
     return Learner(init, step, evaluate, predict if binary.predict else None)
-
-
-def _inside(batch: Batch, classes: int) -> Array:
-    return (batch["label"] >= 0) & (batch["label"] < classes)

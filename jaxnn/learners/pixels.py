@@ -21,7 +21,7 @@ def pixels(batch: Batch) -> Float[Array, "B *axes"]:
     image = batch["image"]
     if image.shape[:1] in ((), (0,)):
         raise InputError(f"a batch must have at least one image, (B, H, W, C), got an array of shape {image.shape}")
-    scaled = image.astype(jnp.float32)
+    scaled = jnp.asarray(image, jnp.float32)
     return scaled / 255 if jnp.issubdtype(image.dtype, jnp.integer) else scaled
 
 

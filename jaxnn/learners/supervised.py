@@ -1,10 +1,11 @@
 """Supervised learning by the gradient of a mean loss."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -14,6 +15,8 @@ from jaxnn.learners.pixels import check_names, pixels
 from jaxnn.models.functional import AUXILIARY
 from jaxnn.optimizers import evaluation_point
 from jaxnn.types import Batch, InputError, Learner, Metrics, PyTree, num_examples
+
+Numbers: TypeAlias = float | Sequence[float] | np.ndarray | Array
 
 
 class Supervised(NamedTuple):
@@ -30,7 +33,27 @@ def image_and_label(batch: Batch) -> tuple[Float[Array, "B H W C"], Array]:
     Raises `InputError` for a batch that lacks one of them, or has no images.
     """
     check_names(batch, "image", "label")
-    return pixels(batch), batch["label"]
+    return pixels(batch), jnp.asarray(batch["label"])
+
+
+def standardised(mean: Numbers, deviation: Numbers = 1.0) -> Callable[[Batch], tuple[Array, Array]]:
+    """`preprocess` that gives (x - mean)/deviation of the x of `image_and_label`, which bytes make 0 … 1, and the labels as they are.
+
+    Both are of one image (H, W, C), or of less that goes with it: one number a channel (C,), or one of all. Lecture row 166. Raises
+    `InputError` for a deviation that is not above 0, and later for images that they do not go with.
+    """
+    shift, scale = np.asarray(mean, np.float32), np.asarray(deviation, np.float32)
+    if not (scale > 0).all():
+        raise InputError(f"deviation must be above 0 everywhere, got {scale.min()}; 1 leaves what never varies as it is")
+
+    def preprocess(batch: Batch) -> tuple[Array, Array]:
+        x, y = image_and_label(batch)
+        try:
+            return (x - jnp.broadcast_to(shift, x.shape)) / jnp.broadcast_to(scale, x.shape), y
+        except ValueError as error:
+            raise InputError(f"a mean {shift.shape} and a deviation {scale.shape} do not go with images {x.shape}") from error
+
+    return preprocess
 
 
 def labelled(batch: Batch) -> Batch:

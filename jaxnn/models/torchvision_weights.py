@@ -4,9 +4,9 @@
     shapes = jax.eval_shape(functional(net).init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     variables = from_torchvision(net, shapes, load_safetensors("vgg16.safetensors"))
 
-Trained weights of theirs want pixels p from 0 to 1 as (p - μ)/σ, a colour each, μ = (.485, .456, .406) and σ = (.229, .224, .225); those of
-GoogLeNet want 2p - 1, which their net makes of that itself (`transform_input`), and ours does not. A learner that goes on from them with
-classes of its own has another start, where `old_net` has the file's classes and `shapes` are its:
+Trained weights of theirs want pixels as `jaxnn.learners.standardised(MEAN, DEVIATION)` gives them; those of GoogLeNet want
+`standardised(0.5, 0.5)`, which their net makes of that itself (`transform_input`), and ours does not. A learner that goes on from them
+with classes of its own has another start, where `old_net` has the file's classes and `shapes` are its:
 
     init, apply = functional(ResNet18(classes=7))
 
@@ -14,7 +14,7 @@ classes of its own has another start, where `old_net` has the file's classes and
         variables, new = from_torchvision(old_net, shapes, load_safetensors(path)), init(key, x)
         return {**variables, "params": {**variables["params"], "fc": new["params"]["fc"]}}
 
-    learner = supervised(start, apply, loss, optimizer)
+    learner = supervised(start, apply, loss, optimizer, preprocess=standardised(MEAN, DEVIATION))
 
 The names of each net follow from one rule, which says what they call a module of ours; the layouts from what an array is:
 
@@ -46,6 +46,9 @@ from jaxnn.models.googlenet import GoogLeNet
 from jaxnn.models.resnet import ResNet
 from jaxnn.models.vgg import VGG
 from jaxnn.types import InputError
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of red, green and blue over ImageNet's training images, pixels from 0 to 1: the numbers that published weights were trained with."""
 
 Names = tuple[str, ...]
 """A path in variables: `("params", "conv1", "kernel")`."""

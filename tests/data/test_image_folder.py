@@ -201,6 +201,7 @@ def replace(data):
         (lambda f: save(f / "train/dog/1.png", picture(9, 9)), r"photos/val has no folder 'dog', as photos/train has; both need the same"),
         (lambda f: (f / "val").rename(f / "other"), r"photos holds no val/; train/class/image and val/class/image would be right"),
         (lambda f: (f / "train").rename(f / "other"), r"photos holds no train/; train/class/image"),
+        (lambda f: f.rename(f.parent / "others"), r"photos: there is no such folder"),
         (lambda f: save(f / "train/ant/more/1.png", picture(9, 9)), r"photos/train: images at different depths"),
         (lambda f: (f / "train/ant/notes.txt").write_text(""), r"photos/train/ant/notes.txt is no image by its name"),
     ],

@@ -10,6 +10,7 @@ from experiments.residual_training import Training, blocks_of, curves, inputs_of
 from jaxnn import data
 from jaxnn.data import Dataset, Source
 from jaxnn.distortions import cropped, cropped_and_flipped
+from jaxnn.learners import standardised
 from jaxnn.train import History, Run
 from jaxnn.types import InputError, Learner
 
@@ -31,7 +32,8 @@ def test_row_108_depths_are_6n_plus_2():
 
 def test_row_108_the_paper_takes_the_mean_image_off():
     dataset = photographs()
-    x, y = inputs_of(dataset, "paper").preprocess(jax.tree.map(jnp.asarray, dataset.arrays))
+    inputs = inputs_of(dataset, "paper")
+    x, y = standardised(inputs.mean, inputs.scale)(jax.tree.map(jnp.asarray, dataset.arrays))
     pixels = dataset.arrays["image"] / 255
     np.testing.assert_allclose(x, pixels - pixels.mean(0), atol=1e-6)
     np.testing.assert_array_equal(y, np.arange(6))
@@ -40,7 +42,7 @@ def test_row_108_the_paper_takes_the_mean_image_off():
 def test_row_108_the_fast_recipe_standardises_each_colour():
     dataset = photographs()
     inputs = inputs_of(dataset, "fast")
-    x, _ = inputs.preprocess(jax.tree.map(jnp.asarray, dataset.arrays))
+    x, _ = standardised(inputs.mean, inputs.scale)(jax.tree.map(jnp.asarray, dataset.arrays))
     pixels = dataset.arrays["image"] / 255
     np.testing.assert_allclose(x, (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2)), atol=1e-5)
     assert (inputs.mean.shape, inputs.classes) == ((5, 4, 3), 6)
