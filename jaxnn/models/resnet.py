@@ -168,18 +168,13 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Float[Array, "B K"]:
         stem = [Window("conv1", 3, padding=1)] if self.small_images else [Window("conv1", 7, 2, 3), Window("pooling after conv1", 3, 2, 1)]
-        check_images("ResNet", stem + halvings(len(self.blocks)), x.shape)
+        check_images("ResNet", stem, x.shape)
         x = relu(normalised_conv(x, 64, stem[0].size, stem[0].stride, "1", train=train, kernel_init=self.kernel_init))
         if not self.small_images:
             x = max_pool(x, 3, stride=2, padding=1)
         block = partial(self.block, shortcut=self.shortcut, kernel_init=self.kernel_init, last_scale=self.last_scale)
         x = stages(x, block, self.blocks, [64 * 2**stage for stage in range(len(self.blocks))], train=train)
         return dense(self.classes, "fc")(x.mean((1, 2)))
-
-
-def halvings(stages: int) -> list[Window]:
-    """What the first block of each stage but the first does to the size."""
-    return [Window(f"layer{stage}_0", 3, 2, 1) for stage in range(2, stages + 1)]
 
 
 class CifarResNet(nn.Module):
@@ -210,7 +205,7 @@ class CifarResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Float[Array, "B K"]:
-        check_images("CifarResNet", [Window("conv1", 3, padding=1), *halvings(len(self.maps))], x.shape)
+        check_images("CifarResNet", [Window("conv1", 3, padding=1)], x.shape)
         x = relu(normalised_conv(x, self.maps[0], 3, 1, "1", train=train, kernel_init=self.kernel_init))
         block = partial(BasicBlock, shortcut=self.shortcut, kernel_init=self.kernel_init, last_scale=self.last_scale)
         x = stages(x, block, [self.blocks] * len(self.maps), self.maps, train=train)

@@ -154,7 +154,8 @@ def test_row_74_a_seed_of_tanh_that_is_never_there_makes_the_ratio_a_lower_bound
 
 
 @pytest.mark.parametrize(
-    ("name", "target", "published"), [("cifar10", None, 6.0), ("cifar10", 25.0, 6.0), ("cifar10", 30.0, None), ("mnist", None, None)]
+    ("name", "target", "published"),
+    [("cifar10", None, 6.0), ("cifar10", 25.0, 6.0), ("cifar10", 30.0, None), ("mnist", None, None), ("mnist", 25.0, None)],
 )
 def test_row_74_the_papers_six_stands_beside_its_own_task_alone(monkeypatch, name, target, published):
     arrays = {"image": np.zeros((4, 2, 2, 1), np.uint8), "label": np.zeros(4, np.int32)}
