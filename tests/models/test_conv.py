@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from jaxnn.models import conv as module
-from jaxnn.models.conv import Conv, conv, covering, direct, in_blocks, plain, shifted, tiled
+from jaxnn.models.conv import Conv, conv, covering, direct, in_blocks, over_images, plain, shifted, tiled
 from jaxnn.types import InputError
 
 CASES = [  # kernel, stride, padding, dilation, groups, maps below, maps above
@@ -32,6 +32,7 @@ CASES = [  # kernel, stride, padding, dilation, groups, maps below, maps above
     (3, 1, 1, 1, 2, 4, 6),
     (3, 2, 1, 2, 4, 4, 8),
     (3, 1, 1, 1, 3, 3, 3),
+    (3, 1, "SAME", 2, 1, 32, 5),
 ]
 SIZES = [(8, 9), (7, 7)]
 COVERING = (7, 2, "VALID", 1, 1, 3, 4)
@@ -83,6 +84,8 @@ def ways(case, size):
     if groups == 1:
         found["direct"] = lambda x, w: direct(x, w, stride, zeros, dilation)
         found["in blocks"] = lambda x, w: in_blocks(x, w, stride, zeros, dilation)
+        if stride == 1:
+            found["over images"] = lambda x, w: over_images(x, w, zeros, dilation)
     elif groups == case[-2]:
         found["shifted"] = lambda x, w: shifted(x, w, stride, zeros, dilation)
     if zeros == ((0, 0), (0, 0)) and dilation == groups == 1 and size == (k, k):
@@ -131,9 +134,10 @@ def test_any_shape_that_fits(data):
     size = data.draw(st.integers(max(k - 2, 1), 9)), data.draw(st.integers(max(w - 2, 1), 9))
     x = jnp.asarray(np.random.default_rng(k).normal(size=(2, *size, data.draw(st.integers(1, 9)))), jnp.float32)
     kernel = jnp.asarray(np.random.default_rng(w).normal(size=(k, w, x.shape[-1], 3)), jnp.float32)
-    y = jax.jit(partial(conv, padding=1))(x, kernel)
+    y, over = jax.jit(lambda x, kernel: (conv(x, kernel, padding=1), over_images(x, kernel, ((1, 1), (1, 1)), 1)))(x, kernel)
     expected = lax.conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     np.testing.assert_allclose(y, expected, atol=3e-5)
+    np.testing.assert_allclose(over, expected, atol=3e-5)
 
 
 def test_one_image_is_a_batch_of_one_and_members_are_vmapped():
@@ -145,10 +149,25 @@ def test_one_image_is_a_batch_of_one_and_members_are_vmapped():
     np.testing.assert_allclose(both[1], -2 * both[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("case", [(3, 1, 1, 1, 1, 12, 4), (3, 2, 1, 1, 1, 12, 4), (1, 2, 0, 1, 1, 12, 4), (3, 1, 2, 2, 2, 24, 8)], ids=str)
-def test_every_convolution_of_a_step_in_a_loop_is_of_the_fast_layout(case, optimised):
-    """Compiled, forward and by the input are NHWC with HWIO and without groups: XLA:CPU has no fast code for another inside a loop."""
-    (x, kernel), (_, stride, padding, dilation, groups, *_) = drawn(case, (8, 8)), case
+@pytest.mark.parametrize(
+    ("case", "batch", "passes"),
+    [
+        ((3, 1, 1, 1, 1, 12, 4), 8, 2),
+        ((3, 2, 1, 1, 1, 32, 4), 8, 2),
+        ((1, 2, 0, 1, 1, 32, 4), 8, 2),
+        ((3, 1, 2, 2, 2, 24, 8), 8, 2),
+        ((3, 1, 1, 1, 1, 32, 4), 7, 2),
+        ((3, 1, 1, 1, 1, 32, 4), 8, 3),
+        ((3, 1, 2, 2, 2, 64, 8), 8, 3),
+    ],
+    ids=str,
+)
+def test_every_convolution_of_a_step_in_a_loop_is_of_the_fast_layout(case, batch, passes, optimised):
+    """Compiled, forward and by the input are NHWC with HWIO and without groups: XLA:CPU has no fast code for another inside a loop.
+
+    So is the one by the kernel of 32 maps a group of 8 images, stride 1; elsewhere that is a product of matrices.
+    """
+    (x, kernel), (_, stride, padding, dilation, groups, *_) = drawn(case, (8, 8), batch), case
     convolved = partial(conv, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
     def step(state, _):
@@ -157,7 +176,7 @@ def test_every_convolution_of_a_step_in_a_loop_is_of_the_fast_layout(case, optim
 
     text = jax.jit(lambda *state: lax.scan(step, state, None, length=3)).lower(x, kernel).compile().as_text()
     convolutions = [line for line in text.splitlines() if " convolution(" in line]
-    assert len(convolutions) == 2 * groups
+    assert len(convolutions) == passes * groups
     assert all("dim_labels=b01f_01io->b01f" in line and "feature_group_count" not in line for line in convolutions)
 
 
