@@ -13,8 +13,8 @@ is what one would give tanh today: images divided by what their pixels spread by
 
 On 2,000 photographs the six does not show, where each has its own rate: 25 % after 15.4 epochs of ReLU at η = .002 and 15.8 of tanh at
 .032, a ratio of 1.05 (1.03 to 1.08 over 3 seeds; 1.14 in a run on two cores, whose sums are rounded otherwise). At one rate for both the
-gap is wide: at .002 tanh stands at 53 % after 16 epochs. The paper's number stands beside ours on CIFAR-10 at 25 % alone, whatever `--images` is: a few thousand are learnt
-by heart, in another regime than 50,000. The digits that ship are easy, and make no claim.
+gap is wide: at .002 tanh stands at 53 % after 16 epochs. The paper's number stands beside ours on CIFAR-10 at 25 % alone, whatever
+`--images` is: a few thousand are learnt by heart, in another regime than 50,000. The digits that ship are easy, and make no claim.
 
 Source: lecture row 74 (S2:497-501), which has it from "ICONIP (2012)" (erratum E23). Krizhevsky, Sutskever, Hinton 2012, ImageNet
 classification with deep convolutional neural networks, Advances in Neural Information Processing Systems 25, figure 1.
