@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from benchmarks import torch_peers
 from jaxnn.models import conv
+from jaxnn.program import Compiled, quick
 
 
 class Layer(NamedTuple):
@@ -98,14 +99,14 @@ def looped(compute: Callable[..., tuple[Array, ...]], *args: Any) -> Callable[[i
     """`advance(times)` of `compute(*args)` in one compiled loop; it gives the arguments and results as they are then.
 
     The first number of each argument moves by 1e-9 of the first numbers of the results, which all are kept: so no part of `compute`
-    can leave the loop or be left out.
+    can leave the loop or be left out. It is compiled as `jaxnn.train` compiles.
     """
 
     def move(arg: Array, by: Array) -> Array:
         origin = (0,) * arg.ndim
         return lax.dynamic_update_slice(arg, (arg[origin] + by).reshape((1,) * arg.ndim), origin)
 
-    @jax.jit
+    @partial(Compiled, options=quick)
     def loop(times: int, args: tuple[Array, ...]) -> Any:
         nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(compute, *args))
 

@@ -16,6 +16,7 @@ from benchmarks.race import Match, peer
 from jaxnn import activations, losses
 from jaxnn.models import MLP, functional
 from jaxnn.models.pooling import max_pool
+from jaxnn.program import Compiled, quick
 
 C1, C3 = ("lenet_c1", "kernel"), ("lenet_c3", "both")
 """What a training step asks of LeNet-5's convolutions: nothing lies below the first."""
@@ -33,7 +34,7 @@ def whole_step(batch_size: int, batches: int = 8) -> Callable[[int], Any]:
     images, labels = rng.integers(0, 256, (count, 28, 28, 1), np.uint8), rng.integers(0, 10, count, np.int32)
     data = {"image": jnp.asarray(images), "label": jnp.asarray(labels)}
 
-    @jax.jit
+    @partial(Compiled, options=quick)
     def loop(times: int, state: Any, data: Mapping[str, Array]) -> Any:
         def body(t: Array, state: Any) -> Any:
             batch = {name: lax.dynamic_slice_in_dim(rows, t % batches * batch_size, batch_size) for name, rows in data.items()}

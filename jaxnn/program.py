@@ -85,7 +85,7 @@ def _check_contract(before: Any, after: Any, metrics: Any) -> None:
 YNN = "xla_cpu_experimental_ynn_fusion_type"
 
 
-class _Compiled:
+class Compiled:
     """`jax.jit` with the options of the backend at hand, which is asked for at the first call: nothing is looked for at import."""
 
     def __init__(self, function: Callable, options: Callable[[str], dict[str, Any]], **how: Any) -> None:
@@ -100,16 +100,16 @@ class _Compiled:
         return self.jitted(*args)
 
 
-def _unoptimised(backend: str) -> dict[str, Any]:
+def unoptimised(backend: str) -> dict[str, Any]:
     """For what runs once: on XLA:CPU to optimise the random numbers' code takes seconds and saves milliseconds."""
     return {"xla_backend_optimization_level": 0} if backend == "cpu" else {}
 
 
-def _quick(backend: str) -> dict[str, Any]:
-    """On a CPU, convolutions by Eigen. YNNPACK, XLA's choice from 17 maps on, is as quick alone, and takes one core inside a large program.
+def quick(backend: str) -> dict[str, Any]:
+    """On a CPU, convolutions by Eigen. YNNPACK, XLA's choice from 17 maps on, is as quick alone, and slower inside a large program.
 
-    ResNet-20, batch 64, two cores: 382 ms a step with it and 257 without. XLA_FLAGS that name the option have the last word, and an XLA
-    that does not know it goes its own way.
+    `python -m benchmarks.throughput --only resnet20 --seconds 2`, two cores: 4.8 steps a second with it (INDIVIDUAL_CONVOLUTION in the list
+    below, by XLA_FLAGS), 5.9 without. XLA_FLAGS that name the option have the last word, and an XLA that does not know it goes its own way.
     """
     if backend != "cpu" or YNN in os.environ.get("XLA_FLAGS", ""):
         return {}
@@ -137,13 +137,13 @@ def init_shapes(members: Alone | Members, points: dict, keys: Keys, example: Bat
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=members.state_sharding), shapes)
 
 
-@partial(_Compiled, options=_unoptimised, static_argnums=0)
+@partial(Compiled, options=unoptimised, static_argnums=0)
 def init(members: Alone | Members, points: dict, keys: Keys, example: Batch) -> Any:
     """The state of every member before step 0."""
     return members.keep_whole(members.lift(lambda learner, keys, _, example: learner.init(keys.init, example))(points, keys, None, example))
 
 
-@partial(_Compiled, options=_quick, static_argnums=(0, 1), donate_argnums=4)
+@partial(Compiled, options=quick, static_argnums=(0, 1), donate_argnums=4)
 def advance(
     members: Alone | Members, plan: Plan, points: dict, keys: Keys, state: Any, data: Batch, begin: jax.Array, end: jax.Array
 ) -> tuple[Any, Metrics]:
@@ -151,13 +151,13 @@ def advance(
     return members.lift(chunk)(points, keys, state, (data, begin, end))
 
 
-@partial(_Compiled, options=_quick, static_argnums=0, donate_argnums=2)
+@partial(Compiled, options=quick, static_argnums=0, donate_argnums=2)
 def one_step(alone: Alone, keys: Keys, state: Any, batch: Batch, t: jax.Array) -> tuple[Any, Metrics]:
     """Step t alone, on a batch that the host brings."""
     return alone.keep_whole(alone.learner.step(jax.random.fold_in(keys.step, t), state, batch))
 
 
-@partial(_Compiled, options=_quick, static_argnums=0)
+@partial(Compiled, options=quick, static_argnums=0)
 def evaluate(members: Alone | Members, points: dict, keys: Keys, state: Any, data: Batch, step: jax.Array) -> Metrics:
     rows = max(MEMBER_ROWS, EVALUATION_ROWS // members.at_once)
 

@@ -16,10 +16,10 @@ issue 12868). Here the same numbers come another way, chosen by the kernel's sha
 - Groups one by one, and where a group is a single map, as the sum of the moved maps, each times a weight.
 
 Both can be differentiated again, forwards and backwards. On accelerators it is lax's convolution as it stands. What else was measured on
-two CPU cores (jax 0.10.2): from 17 maps on XLA compiles YNNPACK's convolution in place of Eigen's, which is as quick alone and half as
-quick in a large program, so `jaxnn.train` compiles without it; flags for oneDNN and XNNPACK change nothing; in bfloat16 a convolution
-takes as long as in float32, and matrix products take 1.7 to 5 times as long; ∂E/∂w with the rows of the window on δ and its columns on
-x, (3C × 3O) in place of (9C × O), copies a third as much and gains nothing in a whole step.
+two CPU cores (jax 0.10.2): from 17 maps on XLA compiles YNNPACK's convolution in place of Eigen's, which is as quick alone and slower in
+a large program, so `jaxnn.train` compiles without it; flags for oneDNN and XNNPACK change nothing; in bfloat16 a convolution takes as
+long as in float32, and matrix products take 1.7 to 5 times as long; ∂E/∂w with the rows of the window on δ and its columns on x,
+(3C × 3O) in place of (9C × O), copies a third as much and gains nothing in a whole step.
 
 Source: lecture rows 76-82 and 89 (S4:380, 395, 614). LeCun et al. 1998, doi:10.1109/5.726791; Dumoulin & Visin 2016, arXiv:1603.07285.
 """
