@@ -93,6 +93,7 @@ def test_the_fast_recipe_by_hand():
 
 def test_rates_at_their_highest():
     assert [Training(recipe="paper", batch_size=512).peak, Training(learning_rate=0.3).peak] == [0.1, 0.3]
+    assert [(training.images_a_step, training.peak) for training in (Training(), Training(recipe="paper"))] == [(64, 0.1), (128, 0.1)]
     assert Training(batch_size=512).peak == pytest.approx(4 * Training(batch_size=128).peak) == pytest.approx(0.8)
 
 
@@ -150,8 +151,8 @@ def test_validation_images_are_the_last_tenth_and_no_test_image_is_read(monkeypa
     assert [part.source.count for part in load(Training(validation=True), digits)] == [3600, 400]
     assert [part.source.count for part in load(Training(), digits)] == [4000, 1000]
     assert loaded == ["train[:81]", "train[81:90]", "train[:90%]", "train[90%:]", "train[:]", "test"]
-    with pytest.raises(InputError, match="--batch-size must not exceed the 90 training images, got 128"):
-        load(Training(images=90), digits)
+    with pytest.raises(InputError, match="--batch-size must not exceed the 90 training images, got 91"):
+        load(Training(images=90, batch_size=91), digits)
 
 
 def test_curves_are_means_over_the_steps_of_an_epoch():
