@@ -129,6 +129,10 @@ def test_weights_are_the_lines_counted_one_by_one(below, kernel, maps_below, map
             r"net takes images \(B, H, W, C\), got an array of shape \(28, 28, 1\)",
         ),
         (
+            lambda: arithmetic.check_images("net", [], (8, 1, 28, 28)),
+            r"got \(8, 1, 28, 28\), much like \(B, C, H, W\): transpose\(0, 2, 3, 1\) turns it",
+        ),
+        (
             lambda: arithmetic.check_images("net", [Window("c1", 7)], (1, 6, 8, 3)),
             "net: c1, a window of 7, does not fit into 6 × 8 pixels; the least image is 7 × 7, got 6 × 8",
         ),
