@@ -38,6 +38,8 @@ class Match(NamedTuple):
     """Floating-point operations of a model-step; NaN where nobody has counted them."""
     quality: Callable[[], Mapping[str, np.ndarray]] = dict
     """What training led to, ours and theirs, for works that do not all end alike."""
+    dtype: str = "float32"
+    """What the operations are done in."""
 
 
 class Scores(NamedTuple):
@@ -117,8 +119,8 @@ def faster(advances: Mapping[T, Callable[[int], object]], steps: int = 20) -> T:
     return min(taken, key=taken.__getitem__)
 
 
-def matmul_rate(repeats: int = 5) -> float:
-    """Operations a second of the best float32 product of two square matrices, 2n³ each, at the precision that JAX is set to.
+def matmul_rate(dtype: str, repeats: int = 5) -> float:
+    """Operations a second of the best product of two square matrices of that dtype, 2n³ each, at the precision that JAX is set to.
 
     n doubles from 512 until a product takes 50 ms, so that a fast device gets a large one.
     """
@@ -130,7 +132,7 @@ def matmul_rate(repeats: int = 5) -> float:
 
     best, taken, n = 0.0, 0.0, 512
     while taken < 0.05 and n <= 16384:
-        x = jax.random.normal(jax.random.key(0), (n, n))
+        x = jax.random.normal(jax.random.key(0), (n, n), dtype)
         multiply(x)
         taken = min(_clock(partial(multiply, x), 1) for _ in range(repeats))
         best, n = max(best, 2 * n**3 / taken), 2 * n

@@ -42,7 +42,8 @@ def match(work: str, net: Any, theirs: Callable[[], Any], *, side: int, batch_si
     start = partial(start_torch, theirs, side=side, batch_size=batch_size, half=dtype is not None)
     peer_works: dict[str, Start] = {f"torch_{how}": peer(partial(start, compiled=how == "compile")) for how in ("eager", "compile")}
     rate = 1e11 if jax.default_backend() == "cpu" else 5e13
-    return Match({work: ours(partial(train, net, side, batch_size, dtype), 1, flops / rate)}, peer_works, flops)
+    works = {work: ours(partial(train, net, side, batch_size, dtype), 1, flops / rate)}
+    return Match(works, peer_works, flops, dtype=jnp.dtype(dtype or jnp.float32).name)
 
 
 def noise(side: int, batch_size: int) -> Batch:

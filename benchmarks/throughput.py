@@ -75,24 +75,30 @@ def matches(config: Config, data: Batch) -> list[Match]:
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     dataset = command.load_digits(config.digits, "train")
     chosen = choose(matches(config, dataset.arrays), config.only)
-    device_rate = float(keep.part("matmul", lambda: {"rate": np.array(matmul_rate())})["rate"])
-    print(f"matmul {device_rate / 1e9:.4g} GFLOP/s", flush=True)
-    history: dict[str, Any] = {"matmul_rate": device_rate}
+    history: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     comparisons: list[Comparison] = []
     for match in chosen:
         part = " ".join(match.works)
+        peak = float(keep.part(f"matmul {match.dtype}", partial(peak_of, match.dtype))["rate"])
         scores = Scores.of(keep.part(part, partial(race_of, match, config)))
-        comparisons += report(match, scores, device_rate) + report_quality(match, keep.part(f"{part} quality", match.quality))
+        comparisons += report(match, scores, peak) + report_quality(match, keep.part(f"{part} quality", match.quality))
         for work in match.works:
             pairs = [("jaxnn", work), *((name, name) for name in match.peers if name in scores.rates)]
-            history |= {f"rate/{work}/{who}": scores.rates[name] for who, name in pairs} | {f"flops/{work}": match.flops}
+            history |= {f"rate/{work}/{who}": scores.rates[name] for who, name in pairs}
+            history |= {f"flops/{work}": match.flops, f"peak/{work}": peak}
             history |= {f"compile_seconds/{work}/{who}": scores.compile_seconds[name] for who, name in pairs}
             skipped |= {f"{work}/{name}": why for name, why in scores.skipped.items()}
     comparisons += report_groups(comparisons)
     axes = {key: ("repeat",)[: np.ndim(value)] for key, value in history.items()}
     about = {"data": dataset.source, "skipped": skipped, "peers": versions("numpy", "torch", "minisom")}
     return command.Outcome(history, axes, comparisons, about)
+
+
+def peak_of(dtype: str) -> dict[str, np.ndarray]:
+    rate = matmul_rate(dtype)
+    print(f"matmul {dtype} {rate / 1e9:.4g} GFLOP/s", flush=True)
+    return {"rate": np.array(rate)}
 
 
 def race_of(match: Match, config: Config) -> dict[str, np.ndarray]:
@@ -134,10 +140,10 @@ def report_groups(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return medians
 
 
-def report(match: Match, scores: Scores, device_rate: float) -> list[Comparison]:
-    """Print what was measured, one plain line each; return the ratios."""
+def report(match: Match, scores: Scores, peak: float) -> list[Comparison]:
+    """Print what was measured, one plain line each; return the ratios. `peak` is the rate of the best matrix product of that dtype."""
     for name, rates in scores.rates.items():
-        rate, share = np.median(rates), np.median(rates) * match.flops / device_rate
+        rate, share = np.median(rates), np.median(rates) * match.flops / peak
         compiled = f"compiled in {scores.compile_seconds[name]:.1f} s"
         where = "" if name in match.works else f" beside {next(iter(match.works))}"
         print(f"rate {name}{where}: {rate:.4g} model-steps/s, {share:.2g} of the matmul rate, {compiled}", flush=True)
@@ -167,14 +173,16 @@ def versions(*packages: str) -> dict[str, str]:
 
 def plot(record: Record) -> Mapping[str, Figure]:
     """Rates, and the share of the device's matmul rate that they are."""
-    device = record.history["matmul_rate"]
-    rates = draw(record, "Training steps a second of one model", "model-steps / s", lambda rate, flops: rate)
-    label = f"% of the best float32 matrix product, {device / 1e9:.3g} GFLOP/s"
-    shares = draw(record, "Achieved floating-point operations a second", label, lambda rate, flops: 100 * rate * flops / device)
+    history = record.history
+    rates = draw(record, "Training steps a second of one model", "model-steps / s", lambda rate, work: rate)
+    peaks = sorted({float(value) for key, value in history.items() if key.startswith("peak/")})
+    label = f"% of the best matrix product of that dtype, {' and '.join(f'{peak / 1e9:.3g}' for peak in peaks)} GFLOP/s"
+    share = lambda rate, work: 100 * rate * history[f"flops/{work}"] / history[f"peak/{work}"]  # noqa: E731
+    shares = draw(record, "Achieved floating-point operations a second", label, share)
     return {"rates": rates, "share_of_matmul_rate": shares}
 
 
-def draw(record: Record, title: str, label: str, quantity: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Figure:
+def draw(record: Record, title: str, label: str, quantity: Callable[[np.ndarray, str], np.ndarray]) -> Figure:
     """A row a work: everyone's median and range of repeats; beside it, how many times faster jaxnn is than each peer."""
     rates = {tuple(key.split("/")[1:]): values for key, values in record.history.items() if key.startswith("rate/")}
     works, names = ([*dict.fromkeys(column)] for column in zip(*rates, strict=True))
@@ -183,7 +191,7 @@ def draw(record: Record, title: str, label: str, quantity: Callable[[np.ndarray,
     ax = axes[0, 0]
     for (work, who), values in rates.items():
         row, column, colour = works.index(work), names.index(who), figures.COLOURS[names.index(who)]
-        low, median, high = np.quantile(quantity(values, record.history[f"flops/{work}"]), [0, 0.5, 1])
+        low, median, high = np.quantile(quantity(values, work), [0, 0.5, 1])
         ax.plot([low, high], [row, row], color=colour, linewidth=2.5, alpha=0.4)
         ax.plot(median, row, "osD^v"[column % 5], color=colour, markersize=7, label=who if row == 0 else None)
         if column:

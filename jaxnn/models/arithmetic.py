@@ -104,9 +104,7 @@ def check_images(net: str, layers: Sequence[Window], shape: Sequence[int]) -> No
     if len(shape) != 4:
         raise InputError(f"{net} takes images (B, H, W, C), got an array of shape {tuple(shape)}")
     if shape[1] in (1, 3) and shape[2] == shape[3] > 3:
-        raise InputError(
-            f"{net} takes images (B, H, W, C), got {tuple(shape)}, which looks like (B, C, H, W): transpose(0, 2, 3, 1) turns it"
-        )
+        raise InputError(f"{net} takes images (B, H, W, C), got {tuple(shape)}, much like (B, C, H, W): transpose(0, 2, 3, 1) turns it")
     sizes_through(net, layers, shape)
 
 

@@ -22,7 +22,7 @@ QUICK = ("--repeats", "2", "--seconds", "0.03", "--models", "2", "--platform", "
 
 @pytest.fixture
 def execute(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(throughput, "matmul_rate", lambda: 1e11)
+    monkeypatch.setattr(throughput, "matmul_rate", lambda dtype: 1e11)
     monkeypatch.setattr(race, "_power_of_two", lambda number: 8)  # another number of steps is another program
 
     def run(*args):
@@ -84,13 +84,34 @@ def test_torch_trains_a_grid_one_model_after_the_other(digits, monkeypatch):
         return go
 
     monkeypatch.setattr(peers, "advance", counting)
-    monkeypatch.setattr(torch_peers, "faster", lambda advances: next(iter(advances)))
+    monkeypatch.setattr(torch_peers, "faster", lambda advances, steps: next(iter(advances)))
     layers = peers.layers_of(mlp_matches.mlp_learner(0.1), digits)
     grid = mlp_matches.start_torch_grid(layers, digits, 10, "adam")
     grid(1)
     grid(7)
     assert sum(trained) == 8
     assert min(trained) >= 2
+
+
+def test_a_rate_stands_beside_what_the_device_does_in_that_dtype(capsys):
+    """50 steps of 2 GFLOP a second are a tenth of 1 TFLOP/s."""
+    scores = race.Scores({"work": np.array([40.0, 50.0, 60.0])}, {"work": 1.5}, {})
+    throughput.report(race.Match({"work": None}, {}, 2e9, dtype="bfloat16"), scores, 1e12)
+    assert capsys.readouterr().out == "rate work: 50 model-steps/s, 0.1 of the matmul rate, compiled in 1.5 s\n"
+
+
+def test_a_net_is_measured_in_the_dtype_that_its_match_names(monkeypatch):
+    monkeypatch.setattr(resnet_matches.jax, "default_backend", lambda: "gpu")
+    dtypes = {next(iter(match.works)): match.dtype for match in resnet_matches.matches()}
+    half = dict.fromkeys(("resnet18_batch256_bf16", "resnet50_batch128_bf16"), "bfloat16")
+    assert dtypes == {"resnet20_batch64": "float32", **half}
+    batch = {"image": jnp.zeros((2, 8, 8, 3), jnp.uint8), "label": jnp.zeros(2, jnp.int32)}
+    for dtype, computed in ((None, "f32"), (jnp.bfloat16, "bf16")):
+        learner = resnet_matches.learner(CifarResNet(1), dtype)
+        state = jax.eval_shape(learner.init, jax.random.key(0), batch)
+        steps = str(jax.make_jaxpr(learner.step)(jax.random.key(0), state, batch))
+        assert f"{computed}[2,8,8,16] = " in steps
+        assert ("bf16" in steps) == (computed == "bf16")
 
 
 def test_a_group_of_works_has_the_median_ratio_of_its_works(capsys):
@@ -208,7 +229,7 @@ def test_contestants_take_turns():
 def test_matmul_rate_is_positive(monkeypatch):
     clocked = []
     monkeypatch.setattr(race, "_clock", lambda advance, steps: clocked.append(steps) or 0.1)
-    assert race.matmul_rate() == pytest.approx(2 * 512**3 / 0.1)
+    assert race.matmul_rate("bfloat16") == pytest.approx(2 * 512**3 / 0.1)
     assert len(clocked) == 5
 
 
