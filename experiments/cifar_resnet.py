@@ -1,4 +1,4 @@
-"""A residual net of 20 layers comes to its published error on small photographs, with a quarter of a million weights.
+"""How far a residual net of 20 layers comes on small photographs, with a quarter of a million weights.
 
 `CifarResNet20` … `110` under one of two recipes, every image of every step cut out anew with a border of 4 pixels, and photographs
 turned over half the time, on the device. `--recipe paper` is that of the paper: momentum .9, weights decayed by 1e-4, batches of 128,
@@ -67,8 +67,8 @@ class Config:
 
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     data = load(config.training, config.digits)
-    inputs = inputs_of(data[0], config.training.recipe)
-    runs = {depth: train_all(config.training, data, depth, "residual", keep) for depth in config.depths}
+    inputs = inputs_of(data, config.training.recipe)
+    runs = {depth: train_all(config.training, data, inputs, depth, "residual", keep) for depth in config.depths}
     measured = {depth: curves(trained, config.training) for depth, trained in runs.items()}
     history = {f"{name}/{depth}": values for depth, arrays in measured.items() for name, values in arrays.items()}
     axes = {name: AXES[name.split("/")[0]] for name in history} | INPUT_AXES
@@ -93,13 +93,13 @@ def learner_of(record: Record) -> Learner:
 def compare_all(config: Config, history: Mapping[str, Any], comparable: bool) -> Iterator[Comparison]:
     judged = config.training.judged
     how = f"{config.training.recipe} recipe, {config.training.epochs} epochs"
+    note = "" if comparable else " (curve only, no claim)"
     for depth in config.depths:
         error, lost = history[f"{judged}_error/{depth}"][:, -1], history[f"diverged_at/{depth}"] >= 0
         published = PUBLISHED.get(depth) if comparable else None
-        note = "" if comparable else " (curve only, no claim)"
         yield compare(f"CifarResNet{depth}, {how}: {judged} error, %{note}", error, published, diverged=lost)
     for depth in config.depths:
-        yield compare(f"CifarResNet{depth}: error in the last epoch of training, %", history[f"train_error/{depth}"][:, -1])
+        yield compare(f"CifarResNet{depth}: error in the last epoch of training, %{note}", history[f"train_error/{depth}"][:, -1])
 
 
 def plot(record: Record) -> Mapping[str, Figure]:

@@ -1,9 +1,9 @@
-"""Deeper plain nets train worse, deeper residual nets better: 20 and 56 layers, with shortcuts and without.
+"""Do deeper nets train worse, and do shortcuts turn it round? 20 and 56 layers, with shortcuts and without.
 
 The plain nets are `CifarPlain20` and `56`, of the same depths and as many weights as the residual ones, and trained alike. That the
 deeper one has the higher error on its own training images is no overfitting: it could be the shallower net with layers on top that
 change nothing, and training does not find it. The paper calls it degradation; BatchNorm stands behind every convolution, so it is not
-the vanishing gradient either. The identity shortcuts, which cost nothing, turn it round.
+the vanishing gradient either. The identity shortcuts, which cost nothing, turned it round in the paper.
 
 Errors in training are those of the steps themselves, on images as they were trained on, a mean an epoch; the test images are read after
 every epoch, for the curve. Recipes, images and what is comparable are as in `experiments.cifar_resnet`: on the digits that ship it is a
@@ -15,7 +15,8 @@ the residual nets alone.
 Command: python -m experiments.plain_vs_residual        (1.5 minutes on one CPU core)
 The claim: --depths 20 56 --data cifar10 --images None --batch-size 128 --recipe paper --epochs 164 --seeds 3
 Expected: with 20 layers in place of 8 the plain net's training error is 4.8 points higher and the residual one's 12 points lower, of one
-seed on 1,000 digits: a curve and no claim.
+seed on 1,000 digits: a curve and no claim. With 56 in place of 20, on 5,000 photographs after 5 epochs, 26 and 12 points higher: there the
+shortcuts narrow the gap and do not turn it round yet.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ from experiments.residual_training import (
     blocks_of,
     curves,
     draw_curves,
+    inputs_of,
     is_the_papers,
     judged_by,
     load,
@@ -64,7 +66,8 @@ class Config:
 
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     data = load(config.training, config.digits)
-    runs = {(kind, depth): train_all(config.training, data, depth, kind, keep) for kind, depth in product(KINDS, config.depths)}
+    inputs = inputs_of(data, config.training.recipe)
+    runs = {(kind, depth): train_all(config.training, data, inputs, depth, kind, keep) for kind, depth in product(KINDS, config.depths)}
     measured = {f"{kind}/{depth}": curves(trained, config.training) for (kind, depth), trained in runs.items()}
     history = {f"{name}/{net}": values for net, arrays in measured.items() for name, values in arrays.items()}
     axes = {name: AXES[name.split("/")[0]] for name in history}

@@ -25,18 +25,13 @@ class Neocognitron(NamedTuple):
     """A stage each."""
 
 
-def image_planes(batch: Batch) -> Float[Array, "B H W P"]:
-    """`pixels`: bytes from 0 … 255 to 0 … 1 as float32."""
-    return pixels(batch)
-
-
 def neocognitron_rule(
     stages: Stages = PAPER,
     *,
     rates: Sequence[Array | float] = (1.0, 16.0, 16.0),
     scale: float = 1e-2,
     jitter: float = 0.1,
-    preprocess: Callable[[Batch], Float[Array, "B H W P"]] = image_planes,
+    preprocess: Callable[[Batch], Float[Array, "B H W P"]] = pixels,
 ) -> Learner:
     """Δa(v, k', k) = q c(v) u_C'(k', n + v), Δb(k) = q/2 v_C'(n) for the representative n of every plane k that has one.
 

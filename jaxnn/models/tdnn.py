@@ -31,14 +31,14 @@ def delayed(x: Float[Array, "*batch T D"], kernel: Float[Array, "k D O"]) -> Flo
 
 
 def frames_through(windows: Sequence[int], shape: Sequence[int]) -> list[int]:
-    """Frames behind each layer, its windows of so many frames; `shape` is the batch's (B, T, D), or one sequence's (T, D).
+    """Frames behind each layer, its windows of so many frames; `shape` is the batch's (B, T, D).
 
     Raises `InputError` for a sequence that is too short, naming the layer at which it runs out and the least number of frames.
 
     >>> frames_through((3, 5), (1, 15, 16))
     [13, 9]
     """
-    if len(shape) not in (2, 3):
+    if len(shape) != 3:
         raise InputError(f"TDNN takes sequences (B, T, D), got an array of shape {tuple(shape)}")
     layers = [Window(f"delays_{number}", size) for number, size in enumerate(windows, 1)]
     start = now = shape[-2]
@@ -85,7 +85,8 @@ class TDNN(nn.Module):
 
     Returns (B, K), evidence from 0 to the frames of the last layer: the class is the one of the most. Nothing is divided by the number
     of frames, and no further sigmoid follows; so they can be taken as logits, which of 9 frames are never surer than .99975.
-    `integrate` takes another way to sum up over time. Weights start as this library's others do, N(0, 1/F).
+    `integrate` takes another way to sum up over time. Weights start as this library's others do, N(0, 1/F), F the
+    numbers that a unit sees.
 
     Raises `InputError` for a sequence shorter than the 7 frames that an answer needs, naming the layer.
 

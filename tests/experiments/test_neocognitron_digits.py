@@ -1,5 +1,7 @@
 """The neocognitron's experiment: its patterns and judges by hand, the lecture's claim on a small run, and a whole run."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,21 @@ def test_the_record_keeps_the_wider_net(kept):
     assert answers.max() > 0
 
 
+def test_row_97_the_wider_net_learns_stage_by_stage(monkeypatch):
+    """Each stage's weights move while it learns and stand still while the others do; the paper's net moves them all at once."""
+    shown = jax.tree.map(lambda a: jnp.asarray(a[:4]), data.load("mnist_5k", "train[:4]").arrays)
+    nets, runs = experiment.real_nets(Config(planes=(6, 6, 6)), shown, experiment.NOTHING)
+    (_, paper), (stages, wider) = nets.values()
+    assert [stage.planes for stage in stages] == [6, 6, 6]
+    assert all((own.inhibitory > 0).any() for own in paper.weights[:2])
+    start = experiment.neocognitron_rule(stages, preprocess=patterns.reduced).init(jax.random.split(jax.random.key(2), 2)[0], shown)
+    states = [start.weights, *(run.state.weights for run in runs[1:])]
+    assert states[-1] is wider.weights
+    bs = [[np.asarray(own.inhibitory) for own in weights] for weights in states]
+    moved = [[bool((one != other).any()) for one, other in zip(*pair, strict=True)] for pair in itertools.pairwise(bs)]
+    assert moved == [[True, False, False], [False, True, False], [False, False, True]]
+
+
 def test_drawn_digits_stand_where_they_are_put():
     shown = patterns.placed(np.array([1, 1]), np.array([[0, 0], [3, -2]]))
     rows, columns = np.nonzero(shown.image[0, :, :, 0])
@@ -104,8 +121,9 @@ def test_a_strength_of_0_deforms_nothing_and_a_larger_one_more():
     shown = jnp.asarray(patterns.everywhere().image[20:60])
     still, slightly, much = (patterns.deformed(jax.random.key(1), shown, strength) for strength in (0.0, 0.5, 2.0))
     np.testing.assert_allclose(still, shown, atol=1e-3)
-    change = [np.abs(images - shown).mean() for images in (slightly, much)]
-    assert 0 < change[0] < change[1]
+    more = patterns.deformed(jax.random.key(1), shown, 1.0)
+    change = [np.abs(images - shown).mean() for images in (slightly, more, much)]
+    assert 0 < change[0] < change[1] < change[2]
 
 
 def test_planes_take_the_class_they_answer_most():

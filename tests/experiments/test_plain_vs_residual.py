@@ -5,6 +5,7 @@ import pytest
 
 from experiments import plain_vs_residual
 from experiments.plain_vs_residual import Config, compare_all
+from experiments.residual_training import KINDS
 from jaxnn.train import History, Run
 from jaxnn.types import InputError
 
@@ -15,8 +16,10 @@ SMALL = "--data mnist_5k --depths 8 14 --images 60 --batch-size 18 --epochs 2 --
 def kept(quick, run_once):
     """Nets that have the depth as their error (plain) or 22 less it (residual), and the second seed to 1 more; test_cifar_resnet trains."""
 
-    def made_up(training, data, depth, kind, keep):
+    def made_up(training, data, inputs, depth, kind, keep):
         assert [part.source.count for part in data] == [54, 6]
+        np.testing.assert_allclose(inputs.mean, data[0].arrays["image"].mean(0) / 255, atol=1e-6)  # that of the paper's recipe
+        assert inputs.scale.item() == 1
         right = 1 - (np.arange(2)[:, None] + (depth if kind == "plain" else 22 - depth)) / 100
         history = History(
             {"loss": np.ones((2, 6)), "accuracy": np.broadcast_to(right, (2, 6))},
@@ -54,6 +57,17 @@ def test_row_108_published_errors_are_of_residual_nets_alone():
     rows = [*compare_all(Config((20, 56)), history, True)]
     assert [row.published for row in rows] == [None, None, 8.75, 6.97] + 6 * [None]
     assert [row.published for row in compare_all(Config((20, 56)), history, False)] == 10 * [None]
+
+
+def test_row_108_deeper_is_worse_by_the_last_epoch():
+    """Of errors that fall: 30 to 12 with 20 layers, 60 to 17 with 56."""
+    ends = {20: [30.0, 12.0], 56: [60.0, 17.0]}
+    history = {
+        f"{what}/{kind}/{depth}": np.array([end]) for what in ("test_error", "train_error") for kind in KINDS for depth, end in ends.items()
+    }
+    history |= {f"diverged_at/{kind}/{depth}": np.array([-1]) for kind in KINDS for depth in ends}
+    *_, plain, residual = compare_all(Config((20, 56)), history, False)
+    assert (plain.median, residual.median) == (5, 5)
 
 
 def test_the_figure_is_drawn(kept):

@@ -6,11 +6,23 @@ import numpy as np
 import pytest
 
 from experiments import command, residual_training
-from experiments.residual_training import Training, blocks_of, curves, inputs_of, is_the_papers, load, make_learner
-from jaxnn import data
+from experiments.residual_training import (
+    KINDS,
+    LOSSES,
+    Training,
+    blocks_of,
+    curves,
+    inputs_of,
+    is_the_papers,
+    load,
+    make_learner,
+    train_all,
+)
+from jaxnn import data, losses
 from jaxnn.data import Dataset, Source
 from jaxnn.distortions import cropped, cropped_and_flipped
 from jaxnn.learners import standardised
+from jaxnn.models.resnet import no_shortcut, padded
 from jaxnn.train import History, Run
 from jaxnn.types import InputError, Learner
 
@@ -32,7 +44,7 @@ def test_row_108_depths_are_6n_plus_2():
 
 def test_row_108_the_paper_takes_the_mean_image_off():
     dataset = photographs()
-    inputs = inputs_of(dataset, "paper")
+    inputs = inputs_of((dataset, dataset), "paper")
     x, y = standardised(inputs.mean, inputs.scale)(jax.tree.map(jnp.asarray, dataset.arrays))
     pixels = dataset.arrays["image"] / 255
     np.testing.assert_allclose(x, pixels - pixels.mean(0), atol=1e-6)
@@ -41,15 +53,49 @@ def test_row_108_the_paper_takes_the_mean_image_off():
 
 def test_row_108_the_fast_recipe_standardises_each_colour():
     dataset = photographs()
-    inputs = inputs_of(dataset, "fast")
+    inputs = inputs_of((dataset, dataset), "fast")
     x, _ = standardised(inputs.mean, inputs.scale)(jax.tree.map(jnp.asarray, dataset.arrays))
     pixels = dataset.arrays["image"] / 255
     np.testing.assert_allclose(x, (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2)), atol=1e-5)
     assert (inputs.mean.shape, inputs.classes) == ((5, 4, 3), 6)
 
 
+def test_classes_are_those_of_what_is_trained_on_and_of_what_judges():
+    dataset = photographs()
+    first = Dataset(jax.tree.map(lambda x: x[:4], dataset.arrays), dataset.source)
+    assert [inputs_of(both, "fast").classes for both in ((first, first), (first, dataset))] == [4, 6]
+
+
+@pytest.mark.parametrize(("recipe", "kind"), [("paper", "residual"), ("fast", "residual"), ("paper", "plain")])
+def test_row_108_a_learner_is_of_its_recipe_its_kind_and_its_maps(monkeypatch, inputs, recipe, kind):
+    """Each recipe has its own optimizer and loss, and a plain net is one without shortcuts."""
+    optimizers = {name: lambda *asked, name=name: (name, *asked) for name in ("paper", "fast")}
+    monkeypatch.setattr(residual_training, "OPTIMIZERS", optimizers)
+    monkeypatch.setattr(residual_training, "CifarResNet", lambda *blocks, **net: (*blocks, net))
+    monkeypatch.setattr(residual_training, "functional", lambda net: (net, None))
+    monkeypatch.setattr(residual_training, "supervised", lambda net, apply, loss, optimizer, **how: (net, loss, optimizer))
+    net, loss, optimizer = make_learner(Training(recipe, maps=(2, 3, 4), learning_rate=0.3), inputs, 20, kind, 36)
+    shortcut = {"plain": no_shortcut, "residual": padded}[kind]
+    assert net == (3, {"classes": 6, "maps": (2, 3, 4), "shortcut": shortcut})
+    assert optimizer == (recipe, 0.3, 36, 20)
+    expected = {"paper": losses.softmax_cross_entropy_with_integer_labels, "fast": losses.smoothed_cross_entropy}
+    assert loss is LOSSES[recipe] is expected[recipe]
+    assert [*KINDS] == ["plain", "residual"]
+
+
+def test_row_108_all_seeds_train_all_epochs_and_are_judged_by_the_others(monkeypatch, inputs):
+    """6 images, 2 a step, 5 epochs: 15 steps, evaluated every 3 on what judges."""
+    training, data = Training(epochs=5, batch_size=2, seeds=4), (photographs(), photographs("mnist"))
+    monkeypatch.setattr(residual_training, "make_learner", lambda *asked: asked)
+    monkeypatch.setattr(residual_training, "sweep", lambda make, key, train, **how: (make(), train, how))
+    made, train, how = train_all(training, data, inputs, 20, "plain")
+    assert made == (training, inputs, 20, "plain", 15)
+    assert (train, how["eval_data"]) == (data[0].arrays, data[1].arrays)
+    assert [how[name] for name in ("seeds", "batch_size", "num_steps", "eval_every")] == [4, 2, 15, 3]
+
+
 def test_row_108_digits_are_never_turned_over():
-    assert [inputs_of(photographs(name), "paper").augment for name in ("cifar10", "mnist", "mnist_5k")] == [
+    assert [inputs_of((photographs(name),) * 2, "paper").augment for name in ("cifar10", "mnist", "mnist_5k")] == [
         cropped_and_flipped,
         cropped,
         cropped,
@@ -104,7 +150,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def inputs():
-    return inputs_of(photographs(), "paper")
+    return inputs_of((photographs(),) * 2, "paper")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +182,7 @@ def test_row_108_a_plain_net_has_the_same_weights_and_another_loss(state, batch,
 
 
 def test_bfloat16_computes_close_to_float32_and_keeps_float32(state, batch, inputs, stepped):
-    half = make_learner(Training(bf16=True), inputs, 8, "residual", 9)
+    half = make_learner(Training(bfloat16=True), inputs, 8, "residual", 9)
     after, rounded = jax.jit(half.step)(jax.random.key(1), state, batch)
     assert stepped[1]["loss"] != rounded["loss"]
     np.testing.assert_allclose(stepped[1]["loss"], rounded["loss"], rtol=0.05)
@@ -172,7 +218,7 @@ def test_row_108_what_may_stand_beside_the_paper():
     papers = {"recipe": "paper", "epochs": 164}
     assert is_the_papers(Training(**papers), whole)
     others = [{"recipe": "fast"}, {"epochs": 160}, {"images": 50_000}, {"batch_size": 64}, {"learning_rate": 0.2}, {"validation": True}]
-    for other in [*others, {"maps": (8, 16, 32)}]:
+    for other in [*others, {"maps": (8, 16, 32)}, {"bfloat16": True}]:
         assert not is_the_papers(Training(**{**papers, **other}), whole), other
     assert not is_the_papers(Training(**papers), whole._replace(source=whole.source._replace(name="mnist")))
 

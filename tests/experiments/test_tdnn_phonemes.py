@@ -192,6 +192,47 @@ def test_row_98_a_run_records_every_method_at_every_shift(kept):
     assert set(tdnn_phonemes.plot(kept)) == {"errors", "inside", "delays", "tokens"}
 
 
+def test_row_98_each_condition_learns_from_its_own_tokens(monkeypatch):
+    """In place from tokens of no shift, shifted from those of up to `train_shift` frames; each error stands where it belongs."""
+    config = Config(tokens=12, test_tokens=6, batch_size=6, test_shift=1, methods=("TDNN",), seeds=2, train_shift=2)
+    variables = jax.jit(TDNN().init)(jax.random.key(0), jnp.zeros((1, 15, 16)))
+    learnt = {}
+
+    def by_net(net, tokens, config, seed, name, keep):
+        learnt[name, seed] = np.asarray(tokens.train["x"])
+        return tdnn_phonemes.Result(np.full(3, len(learnt) / 10), 0.01, variables, SimpleNamespace(compile_seconds=0.0, run_seconds=0.0))
+
+    monkeypatch.setattr(tdnn_phonemes, "by_net", by_net)
+    history = tdnn_phonemes.run(config).history
+    for condition, widest in (("in place", 0), ("shifted", 2)):
+        for seed in range(2):
+            np.testing.assert_array_equal(learnt[f"{condition}/TDNN", seed], tokens_of(config, seed, widest).train["x"])
+    np.testing.assert_allclose(history["error/in place/TDNN"], np.repeat([[0.1], [0.2]], 3, 1))
+    np.testing.assert_allclose(history["error/shifted/TDNN"], np.repeat([[0.3], [0.4]], 3, 1))
+
+
+def test_row_98_the_rate_is_that_of_the_lowest_loss_on_held_out_tokens(monkeypatch):
+    """Of three rates whose variables are the numbers 1, 2 and 3 the middle one is best; the first diverged."""
+    config = Config(tokens=12, test_tokens=6, batch_size=6, test_shift=1, learning_rates=(0.1, 0.2, 0.3))
+    tokens = tokens_of(config, 0, 0)
+    asked = {}
+
+    def sweep(make, key, data, **how):
+        asked.update(how, data=data)
+        losses = {"loss": np.array([[[0.0, np.nan], [2.0, 1.0], [0.5, 3.0]]])}
+        history = SimpleNamespace(evaluation=losses, diverged_at=np.array([[1, -1, -1]]))
+        return SimpleNamespace(variables=np.array([[1.0, 2.0, 3.0]])), history
+
+    monkeypatch.setattr(tdnn_phonemes, "sweep", sweep)
+    said = lambda number, x: jnp.broadcast_to(jax.nn.one_hot(number.astype(int) - 1, 3), (len(x), 3))  # noqa: E731
+    found = tdnn_phonemes.by_net(tdnn_phonemes.Net(None, said), tokens, config, 0, "a net", tdnn_phonemes.NOTHING)
+    assert (found.learning_rate, float(found.variables)) == (0.2, 2.0)
+    np.testing.assert_allclose(found.error, np.full(3, 4 / 6))  # it says 1 to all
+    assert asked["data"] is tokens.train
+    assert asked["eval_data"] is tokens.held_out
+    assert asked["axes"] == {"learning_rate": (0.1, 0.2, 0.3)}
+
+
 def test_row_98_parameters_of_the_methods():
     """Nets of 515 and 240·2 + 2 + 2·3 + 3; five states a class with 32 means, and 32 variances or 32·33/2 covariances, and four moves."""
     counts = {name: int(parameters(name, Config())) for name in Config().methods}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxnn.learners import neocognitron_rule
-from jaxnn.learners.neocognitron_rule import Neocognitron, image_planes, representatives
-from jaxnn.models.neocognitron import PAPER, Stage, Weights, respond, shares
+from jaxnn.learners.neocognitron_rule import Neocognitron, representatives
+from jaxnn.models.neocognitron import PAPER, Stage, Weights, initial, respond, shares
 from jaxnn.train import fit
 from jaxnn.types import InputError
 from tests import neocognitron_by_hand as by_hand
@@ -119,6 +119,18 @@ def test_row_97_planes_share_out_the_patterns():
     np.testing.assert_array_equal(run.history.train["learnt"][-1], [1.0])
 
 
+def test_planes_that_have_learnt_are_those_with_inhibition():
+    """2 of 4 in the first stage and 1 of 3 in the second, where nothing is taught; the weights start at the `scale` asked for."""
+    learner = neocognitron_rule(TINY, rates=(0.0, 0.0), scale=0.03, jitter=0.0)
+    batch = {"image": jnp.asarray(image_of(6)[None])}
+    state = learner.init(jax.random.key(0), batch)
+    jax.tree.map(np.testing.assert_array_equal, state.weights, initial(jax.random.key(0), TINY, scale=0.03, jitter=0.0))
+    bs = jnp.array([0.0, 1.0, 0.2, 0.0]), jnp.array([0.0, 0.0, 3.0])
+    inhibited = tuple(own._replace(inhibitory=b) for own, b in zip(state.weights, bs, strict=True))
+    _, metrics = learner.step(jax.random.key(0), Neocognitron(inhibited), batch)
+    np.testing.assert_allclose(metrics["learnt"], [1 / 2, 1 / 3])
+
+
 def test_a_rate_of_0_leaves_its_stage():
     learner = neocognitron_rule(TINY, rates=(1.0, 0.0))
     state = Neocognitron(weights_of(TINY))
@@ -135,10 +147,6 @@ def test_answers_do_not_depend_on_how_many_are_asked_for(monkeypatch):
     assert answers.shape == (5, 3)
     for image, answer in zip(images, answers, strict=True):
         np.testing.assert_allclose(answer, respond(TINY, state.weights, image)[-1].complex.mean((0, 1)), rtol=1e-5)
-
-
-def test_pixels():
-    assert image_planes({"image": jnp.array([[[[0]]], [[[255]]]], jnp.uint8)}).tolist() == [[[[0.0]]], [[[1.0]]]]
 
 
 def test_bad_input_is_said_in_words():

@@ -115,6 +115,18 @@ def test_row_97_the_s_cells_of_a_plane_are_copies():
     np.testing.assert_allclose(answers[1], np.roll(answers[0], (3, -2), (0, 1)), atol=1e-5)
 
 
+def test_first_weights_are_those_written_out():
+    """ε c(v) cos²(θ_v - πk/K) cos²(π(k'/K' - k/K)) of 3 planes on 4; c falls by .9 a step and sums up to 1 over all 36."""
+    found = np.asarray(initial(jax.random.key(0), TINY, scale=0.05, jitter=0.0)[1].excitatory).reshape(3, 3, 4, 3)
+    places = np.indices((3, 3)).reshape(2, -1).T - 1
+    fall = np.array([0.9 ** np.hypot(*place) for place in places])
+    for (down, right), c in zip(places, fall / fall.sum() / 4, strict=True):
+        for below, plane in np.ndindex(4, 3):
+            along = np.cos(np.arctan2(down, right) - np.pi * plane / 3) ** 2 if down or right else 1
+            expected = 0.05 * c * along * np.cos(np.pi * (below / 4 - plane / 3)) ** 2
+            np.testing.assert_allclose(found[down + 1, right + 1, below, plane], expected, rtol=1e-4, atol=1e-9)
+
+
 def test_first_weights_prefer_another_orientation_in_every_plane():
     weights = initial(jax.random.key(0), PAPER, jitter=0.0)
     a = np.asarray(weights[0].excitatory).reshape(5, 5, 24)
