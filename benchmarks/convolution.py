@@ -12,9 +12,9 @@ rest is what the whole step takes beyond their sum: pixels to floats, the update
 Source: lecture rows 76-82 (S4:380, 395); jax issue 12868 (convolutions inside loops).
 
 Command: python -m benchmarks.convolution        (2 minutes on two CPU cores)
-Expected on two CPU cores, forward and both gradients: c1 3.3 ms tiled, 23 direct, 8.3 PyTorch; c3 2.9, 6.5 and 2.6; where maps are
-many `direct` has 1.1 (16 maps of 32×32) to .43 (5×5 windows) of PyTorch's rate. A step of LeNet-5 takes 9.7 ms: c1 2.0, c3 2.9, ReLU and
-pooling 3.8, dense layers .6, the rest .3.
+Expected on two CPU cores, forward and both gradients: c1 1.8 ms tiled, 15 direct, 7.6 PyTorch; c3 2.1, 5.8 and 1.9; where maps are
+many `direct` has .67 (16 maps below, 32 above, stride 2) to .91 (32 maps of 16×16) of PyTorch's rate. A step of LeNet-5 takes 6.1 ms: c1
+1.2, c3 2.1, ReLU and pooling 1.2, dense layers .4, the rest 1.0.
 """
 
 import math

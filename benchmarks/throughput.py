@@ -21,10 +21,10 @@ float32 matrix product on the same device.
 
 Source: lecture row 158 (S0:160-163), which names speed on CPU and GPU as what a framework is for; row 168 (S1:155-158).
 
-Command: python -m benchmarks.throughput        (5 minutes on two CPU cores; --only mlp_batch10 20 s)
+Command: python -m benchmarks.throughput        (7 minutes on two CPU cores; --only mlp_batch10 20 s)
 Expected on two CPU cores: 11 times PyTorch eager in mlp_batch10, 3 times in mlp_sweep8_batch1000, 11 and 5.7 times in the grids; NumPy's
-rate 1.3 times or more. lenet_batch128 1.06 times PyTorch eager and 1.6 times torch.compile, stepped 1.03 and 1.6; resnet20_batch64 .69 of
-PyTorch eager and .56 of torch.compile (with `--seconds 2`, 5 minutes). som_online presents 23 times MiniSom's samples a second, som_batch
+rate 1.3 times or more. lenet_batch128 1.2 times PyTorch eager and 1.8 times torch.compile, stepped 1.15 and 1.7; resnet20_batch64 .74 of
+PyTorch eager and .56 of torch.compile (with `--seconds 2`, 3 minutes). som_online presents 23 times MiniSom's samples a second, som_batch
 121 times its online rule's and 100 times its batch rule's; ten passes of it come to a quantization error of 5.76, one pass online to 5.84,
 MiniSom's to 5.79.
 """

@@ -138,11 +138,11 @@ def tiles_pay(kernel: Sequence[int]) -> bool:
 
     | layer | direct | tiled | PyTorch |
     |---|---|---|---|
-    | LeNet-5's C1, 5×5, 1 → 6 maps of 28×28 | 23.2 | 3.26 | 8.31 |
-    | LeNet-5's C3, 5×5, 6 → 16 maps of 10×10 | 6.47 | 2.94 | 2.64 |
-    | 3×3, 3 → 16 maps of 32×32 | 18.8 | 9.97 | 7.18 |
-    | 3×3, 16 → 16 maps of 32×32 | 23.1 | 63.8 | 24.7 |
-    | 3×3, 64 → 64 maps of 8×8 | 28.6 | 27.7 | 12.9 |
+    | LeNet-5's C1, 5×5, 1 → 6 maps of 28×28 | 14.9 | 1.83 | 7.64 |
+    | LeNet-5's C3, 5×5, 6 → 16 maps of 10×10 | 5.78 | 2.14 | 1.87 |
+    | 3×3, 3 → 16 maps of 32×32 | 16.1 | 7.61 | 6.47 |
+    | 3×3, 16 → 16 maps of 32×32 | 20.0 | 51.9 | 14.4 |
+    | 3×3, 64 → 64 maps of 8×8 | 10.5 | 21.8 | 8.24 |
     """
     return kernel[2] <= FEW_MAPS and min(kernel[:2]) > 1
 
