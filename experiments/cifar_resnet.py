@@ -67,7 +67,7 @@ class Config:
 
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     data = load(config.training, config.digits)
-    inputs = inputs_of(data, config.training.recipe)
+    inputs = inputs_of(data, config.training)
     runs = {depth: train_all(config.training, data, inputs, depth, "residual", keep) for depth in config.depths}
     measured = {depth: curves(trained, config.training) for depth, trained in runs.items()}
     history = {f"{name}/{depth}": values for depth, arrays in measured.items() for name, values in arrays.items()}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -62,13 +62,15 @@ def ordered(count: int, colours: Colormap | None = None) -> list:
     return list((colours or colormaps["viridis"])(np.linspace(0, 0.92, count)))
 
 
+def signed() -> Colormap:
+    """Blue above 0, orange below."""
+    return LinearSegmentedColormap.from_list("signed", ["#d55e00", "#ffffff", "#0072b2"])
+
+
 def cells(ax: Axes, values: np.ndarray, title: str, limit: float | None = None, form: str = "{:g}") -> None:
     """A small matrix as coloured cells with its numbers in them: blue above 0, orange below; `limit` is the darkest number."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    colours = LinearSegmentedColormap.from_list("signed", ["#d55e00", "#ffffff", "#0072b2"])
     limit = limit or float(np.abs(values).max()) or 1.0
-    ax.imshow(values, cmap=colours, vmin=-1.6 * limit, vmax=1.6 * limit)  # black numbers stay readable on the darkest
+    ax.imshow(values, cmap=signed(), vmin=-1.6 * limit, vmax=1.6 * limit)  # black numbers stay readable on the darkest
     for (row, column), value in np.ndenumerate(values):
         ax.text(column, row, form.format(value), ha="center", va="center", fontsize=8)
     bare(ax, title)

@@ -144,6 +144,7 @@ def opened(config: Config) -> tuple[ImageFolder, ImageFolder]:
 
 
 def net_of(config: Config, classes: int) -> Any:
+    """The net of that name, with its auxiliary heads if it has some."""
     return getattr(models, config.net)(classes=classes, **{"auxiliary": True} if config.net in WITH_HEADS else {})
 
 

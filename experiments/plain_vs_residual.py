@@ -66,7 +66,7 @@ class Config:
 
 def run(config: Config, keep: Keep = NOTHING) -> command.Outcome:
     data = load(config.training, config.digits)
-    inputs = inputs_of(data, config.training.recipe)
+    inputs = inputs_of(data, config.training)
     runs = {(kind, depth): train_all(config.training, data, inputs, depth, kind, keep) for kind, depth in product(KINDS, config.depths)}
     measured = {f"{kind}/{depth}": curves(trained, config.training) for (kind, depth), trained in runs.items()}
     history = {f"{name}/{net}": values for net, arrays in measured.items() for name, values in arrays.items()}

@@ -27,7 +27,7 @@ from jaxnn.train import Run, sweep
 from jaxnn.types import InputError, Learner, PyTree
 
 DIGITS = ("mnist", "mnist_5k")
-"""Turned over they would be others, or none."""
+"""Data sets whose images are turned over on demand alone."""
 PAPER_STEPS = 64_000
 """Of the paper, 164 epochs of all 50,000 images and 182 of the 45,000 that it chose its numbers by."""
 WARM_UP_STEPS = 400
@@ -55,6 +55,8 @@ class Training:
     """Leave the last tenth of the training images out and judge by it; the test images are not read."""
     maps: tuple[int, int, int] = (16, 32, 64)
     """Of each stage."""
+    flip: bool | None = None
+    """Turn images over half the time; None does so with all but MNIST's digits, which would be others, or none."""
     seeds: int = 1
     """Seeds 0 … n-1 of each net."""
     bfloat16: bool = False
@@ -81,6 +83,7 @@ class Training:
 
     @property
     def peak(self) -> float:
+        """The learning rate at its highest."""
         return self.learning_rate or {"paper": 0.1, "fast": 0.2 * self.images_a_step / 128}[self.recipe]
 
 
@@ -107,22 +110,22 @@ class Inputs(NamedTuple):
     augment: Callable[[PRNGKeyArray, Array], Array]
 
 
-def inputs_of(data: tuple[Dataset, Dataset], recipe: str) -> Inputs:
+def inputs_of(data: tuple[Dataset, Dataset], training: Training) -> Inputs:
     """The paper takes the mean image off; the fast recipe each colour's mean, and divides by its standard deviation: of what is trained on.
 
-    Windows with a border of 4 pixels of what is then 0, and photographs turned over half the time, digits never.
+    Windows with a border of 4 pixels of what is then 0, and photographs turned over half the time, digits where it is asked for.
     """
     train, _ = data
     pixels = train.arrays["image"]
     mean = pixels.mean(0, dtype=np.float64) / 255
     scale = np.ones(pixels.shape[3])
-    if recipe == "fast":
+    if training.recipe == "fast":
         squares = np.einsum("nhwc,nhwc->c", pixels, pixels, dtype=np.float64) / 255**2 / pixels[..., 0].size  # no copy in another dtype
         mean = np.broadcast_to(mean.mean((0, 1)), mean.shape)
         scale = np.sqrt(squares - mean[0, 0] ** 2)
-    augment = cropped if train.source.name in DIGITS else cropped_and_flipped
+    flip = train.source.name not in DIGITS if training.flip is None else training.flip
     classes = 1 + max(int(part.arrays["label"].max()) for part in data)
-    return Inputs(mean.astype(np.float32), scale[None, None].astype(np.float32), classes, augment)
+    return Inputs(mean.astype(np.float32), scale[None, None].astype(np.float32), classes, cropped_and_flipped if flip else cropped)
 
 
 def paper_optimizer(peak: float, num_steps: int, depth: int) -> Optimizer:
@@ -229,7 +232,7 @@ def curves(run: Run, training: Training) -> dict[str, np.ndarray]:
 def is_the_papers(training: Training, train: Dataset) -> bool:
     """Whether what comes out may be held beside the paper's numbers: its recipe and steps, on all of CIFAR-10's training images."""
     steps = training.epochs * (train.source.count // training.images_a_step)
-    whole = train.source.name == "cifar10" and training.images is None and not training.validation
+    whole = train.source.name == "cifar10" and training.images is None and not training.validation and training.flip is not False
     as_printed = training.recipe == "paper" and training.images_a_step == 128 and training.peak == 0.1 and training.maps == (16, 32, 64)
     return whole and as_printed and not training.bfloat16 and steps >= 0.99 * PAPER_STEPS
 

@@ -115,11 +115,15 @@ class Tokens(NamedTuple):
 
 
 class Net(NamedTuple):
+    """What all seeds of a net share."""
+
     make: Callable[..., Learner]
     predict: Callable[[PyTree, Array], Array]
 
 
 class Result(NamedTuple):
+    """Of one method that learnt one seed's tokens."""
+
     error: np.ndarray
     """The share of the test tokens named wrongly, (shifts,)."""
     learning_rate: float = np.nan
@@ -129,6 +133,7 @@ class Result(NamedTuple):
 
 
 def shifts(config: Config) -> np.ndarray:
+    """All at which tokens are tested, in frames."""
     return np.arange(-config.test_shift, config.test_shift + 1)
 
 
@@ -142,6 +147,7 @@ def tokens_of(config: Config, seed: int, widest: int) -> Tokens:
 
 @partial(jax.jit, static_argnums=1)
 def at_every_shift(key: PRNGKeyArray, count: int, shift: Array, noise: float) -> Batch:
+    """The same tokens at each shift (S,): `x` (S, count, 15, 16), `label` (S, count)."""
     return jax.vmap(lambda one: draw(key, count, one, noise))(shift)
 
 
@@ -153,6 +159,7 @@ def shifted(key: PRNGKeyArray, count: int, widest: int, noise: float) -> Batch:
 
 
 def learner_of(module: Module, learning_rate: float) -> Learner:
+    """Adam on the cross-entropy of what the net gives, taken for logits."""
     loss, inputs = losses.softmax_cross_entropy_with_integer_labels, lambda batch: (batch["x"], batch["label"])
     return supervised(*functional(module), loss, optax.adam(learning_rate), preprocess=inputs)
 
@@ -237,6 +244,7 @@ AXES: dict[str, tuple[str, ...]] = {
 
 
 def parameters(name: str, config: Config) -> np.ndarray:
+    """How many a method has to learn."""
     if name in HMMS:
         return np.array(phoneme_hmm.parameters(len(CLASSES), config.states, CHANNELS, HMMS[name]))
     shapes = jax.eval_shape(functional(NETS[name]).init, jax.random.key(0), jnp.zeros((1, FRAMES, CHANNELS)))

@@ -71,13 +71,12 @@ def draw_delays(record: Record) -> Figure:
     weights = record.history["delays/weights"]
     frames, channels, units = weights.shape
     figure, axes = figures.panels(1, units, "What the hidden units look for: the weights of the first layer", size=(1.15, 3.2))
-    from matplotlib.colors import LinearSegmentedColormap
-
-    colours = LinearSegmentedColormap.from_list("signed", ["#d55e00", "#ffffff", "#0072b2"])
     limit = np.abs(weights).max()
     for unit, ax in enumerate(axes.flat):
         extent = (-0.5, frames - 0.5, 0.5, channels + 0.5)
-        image = ax.imshow(weights[:, :, unit].T, origin="lower", aspect="auto", cmap=colours, extent=extent, vmin=-limit, vmax=limit)
+        image = ax.imshow(
+            weights[:, :, unit].T, origin="lower", aspect="auto", cmap=figures.signed(), extent=extent, vmin=-limit, vmax=limit
+        )
         figures.bare(ax, f"unit {unit + 1}")
         ax.set(xticks=range(frames))
     axes[0, 0].set(ylabel="mel channel", yticks=(1, 6, 11, 16))

@@ -44,7 +44,7 @@ def test_row_108_depths_are_6n_plus_2():
 
 def test_row_108_the_paper_takes_the_mean_image_off():
     dataset = photographs()
-    inputs = inputs_of((dataset, dataset), "paper")
+    inputs = inputs_of((dataset, dataset), Training("paper"))
     x, y = standardised(inputs.mean, inputs.scale)(jax.tree.map(jnp.asarray, dataset.arrays))
     pixels = dataset.arrays["image"] / 255
     np.testing.assert_allclose(x, pixels - pixels.mean(0), atol=1e-6)
@@ -53,7 +53,7 @@ def test_row_108_the_paper_takes_the_mean_image_off():
 
 def test_row_108_the_fast_recipe_standardises_each_colour():
     dataset = photographs()
-    inputs = inputs_of((dataset, dataset), "fast")
+    inputs = inputs_of((dataset, dataset), Training("fast"))
     x, _ = standardised(inputs.mean, inputs.scale)(jax.tree.map(jnp.asarray, dataset.arrays))
     pixels = dataset.arrays["image"] / 255
     np.testing.assert_allclose(x, (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2)), atol=1e-5)
@@ -63,7 +63,7 @@ def test_row_108_the_fast_recipe_standardises_each_colour():
 def test_classes_are_those_of_what_is_trained_on_and_of_what_judges():
     dataset = photographs()
     first = Dataset(jax.tree.map(lambda x: x[:4], dataset.arrays), dataset.source)
-    assert [inputs_of(both, "fast").classes for both in ((first, first), (first, dataset))] == [4, 6]
+    assert [inputs_of(both, Training()).classes for both in ((first, first), (first, dataset))] == [4, 6]
 
 
 @pytest.mark.parametrize(("recipe", "kind"), [("paper", "residual"), ("fast", "residual"), ("paper", "plain")])
@@ -94,12 +94,18 @@ def test_row_108_all_seeds_train_all_epochs_and_are_judged_by_the_others(monkeyp
     assert [how[name] for name in ("seeds", "batch_size", "num_steps", "eval_every")] == [4, 2, 15, 3]
 
 
-def test_row_108_digits_are_never_turned_over():
-    assert [inputs_of((photographs(name),) * 2, "paper").augment for name in ("cifar10", "mnist", "mnist_5k")] == [
-        cropped_and_flipped,
-        cropped,
-        cropped,
-    ]
+@pytest.mark.parametrize(
+    ("name", "flip", "augment"),
+    [
+        ("cifar10", None, cropped_and_flipped),
+        ("mnist", None, cropped),
+        ("mnist_5k", None, cropped),
+        ("letters", False, cropped),
+        ("mnist", True, cropped_and_flipped),
+    ],
+)
+def test_row_108_digits_are_turned_over_on_demand_alone(name, flip, augment):
+    assert inputs_of((photographs(name),) * 2, Training(flip=flip)).augment is augment
 
 
 def updates_of(optimizer, gradients, params):
@@ -150,7 +156,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def inputs():
-    return inputs_of((photographs(),) * 2, "paper")
+    return inputs_of((photographs(),) * 2, Training("paper"))
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +224,7 @@ def test_row_108_what_may_stand_beside_the_paper():
     papers = {"recipe": "paper", "epochs": 164}
     assert is_the_papers(Training(**papers), whole)
     others = [{"recipe": "fast"}, {"epochs": 160}, {"images": 50_000}, {"batch_size": 64}, {"learning_rate": 0.2}, {"validation": True}]
-    for other in [*others, {"maps": (8, 16, 32)}, {"bfloat16": True}]:
+    for other in [*others, {"maps": (8, 16, 32)}, {"bfloat16": True}, {"flip": False}]:
         assert not is_the_papers(Training(**{**papers, **other}), whole), other
     assert not is_the_papers(Training(**papers), whole._replace(source=whole.source._replace(name="mnist")))
 
