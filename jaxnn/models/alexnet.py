@@ -13,7 +13,7 @@ from jaxnn.activations import relu
 from jaxnn.models.arithmetic import Window, check_images
 from jaxnn.models.classifier import classifier
 from jaxnn.models.conv import Conv
-from jaxnn.models.dense import dense
+from jaxnn.models.dense import dense, dropped
 from jaxnn.models.normalise import local_response_normalisation
 from jaxnn.models.pooling import adaptive_mean_pool, max_pool
 
@@ -66,7 +66,7 @@ class AlexNet(nn.Module):
             x = relu(Conv(features, 3, padding=1, kernel_init=self.kernel_init, name=name)(x))
         x = adaptive_mean_pool(max_pool(x, 3, stride=2), 6).reshape(len(x), -1)
         for name in ("fc6", "fc7"):
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = dropped(x, self.dropout, train=train)
             x = relu(dense(4096, name, kernel_init=self.kernel_init)(x))
         return dense(self.classes, "fc8", kernel_init=self.kernel_init)(x)
 

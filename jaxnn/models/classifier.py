@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import flax.linen as nn
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
 from jaxnn.activations import relu
 from jaxnn.initializers import zeros
-from jaxnn.models.dense import dense
+from jaxnn.models.dense import dense, dropped
 
 
 def classifier(
@@ -23,11 +22,10 @@ def classifier(
 ) -> Float[Array, "B K"]:
     """W₈ d(f(W₇ d(f(W₆ x)))), biases understood: two hidden layers of ReLUs f with dropout d behind each, then logits.
 
-    Called inside a net, whose layers `fc6`, `fc7` and `fc8` they become: numbered on from five convolutions. Dropout: Hinton et al. 2012,
-    arXiv:1207.0580; lecture rows 107 and 108.
+    Called inside a net, whose layers `fc6`, `fc7` and `fc8` they become: numbered on from five convolutions. Lecture rows 107 and 108.
     """
     x = x.reshape(len(x), -1)
     for number, width in enumerate(units, 6):
         x = relu(dense(width, f"fc{number}", kernel_init=kernel_init, bias_init=bias_init)(x))
-        x = nn.Dropout(dropout, deterministic=not train)(x)
+        x = dropped(x, dropout, train=train)
     return dense(classes, f"fc{6 + len(units)}", kernel_init=kernel_init)(x)

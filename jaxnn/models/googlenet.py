@@ -15,7 +15,7 @@ from jaxnn import initializers
 from jaxnn.activations import linear, relu
 from jaxnn.models.arithmetic import Window, check_images
 from jaxnn.models.conv import Conv
-from jaxnn.models.dense import dense
+from jaxnn.models.dense import dense, dropped
 from jaxnn.models.normalise import local_response_normalisation
 from jaxnn.models.pooling import adaptive_mean_pool, max_pool, mean_pool
 
@@ -110,7 +110,7 @@ class Head(nn.Module):
         x = adaptive_mean_pool(x, 4) if self.window is None else mean_pool(x, self.window, stride=3)
         x = self.unit(128, 1, name="conv")(x, train=train).reshape(len(x), -1)
         x = relu(dense(1024, "fc1", kernel_init=self.kernel_init)(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = dropped(x, self.dropout, train=train)
         logits = dense(self.classes, "fc2", kernel_init=self.kernel_init)(x)
         if not self.is_initializing():
             self.sow("auxiliary", "logits", logits, init_fn=lambda: None, reduce_fn=lambda _, new: new)
@@ -177,7 +177,7 @@ class GoogLeNet(nn.Module):
                 Head(self.classes, unit, self.head_dropout, self.head_window, self.kernel_init, name=HEADS[block])(x, train=train)
             if block in pools:
                 x = max_pool(x, pools[block], stride=2, ceil=True)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
+        x = dropped(x.mean((1, 2)), self.dropout, train=train)
         return dense(self.classes, "fc", kernel_init=self.kernel_init)(x)
 
     def check(self, shape: Sequence[int]) -> None:

@@ -25,6 +25,7 @@ from jaxnn.models.arithmetic import Window, check_images
 from jaxnn.models.conv import Conv
 from jaxnn.models.dense import dense
 from jaxnn.models.pooling import max_pool
+from jaxnn.types import InputError
 
 Unit: TypeAlias = Callable[..., Array]
 """`(x, features, window, stride, mark) -> maps`: a convolution `conv<mark>` with its BatchNorm `bn<mark>` in the block that calls it."""
@@ -123,8 +124,10 @@ def stages(
 ) -> Float[Array, "B P Q O"]:
     """So many blocks of so many maps, `layer1_0`, `layer1_1` …; the first of each stage but the first halves the size.
 
-    Called inside a net, whose layers they become.
+    Called inside a net, whose layers they become. Raises `InputError` for a stage without a block.
     """
+    if min(blocks, default=0) < 1:
+        raise InputError(f"every stage of a residual net has at least one block, got {tuple(blocks)}")
     for stage, (count, features) in enumerate(zip(blocks, maps, strict=True), 1):
         for number in range(count):
             stride = 2 if stage > 1 and number == 0 else 1

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxnn import activations
+from jaxnn.models.dense import dropped
 from jaxnn.types import InputError
 
 
@@ -44,7 +45,7 @@ class TextCNN(nn.Module):
         length = jnp.maximum(mask.sum(1), shortest)
         x = nn.Embed(self.vocabulary, self.embedding_size, name="embedding")(tokens) * mask[..., None]
         largest = [self.largest(x, length, width) for width in self.widths]
-        x = nn.Dropout(self.dropout, deterministic=not train)(jnp.concatenate(largest, axis=-1))
+        x = dropped(jnp.concatenate(largest, axis=-1), self.dropout, train=train)
         return nn.Dense(self.classes, name="output")(x)
 
     def largest(self, x: Float[Array, "B T D"], length: Integer[Array, "B"], width: int) -> Float[Array, "B maps"]:

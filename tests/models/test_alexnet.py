@@ -110,6 +110,17 @@ def test_row_107_dropout_stands_behind_both_hidden_dense_layers():
     np.testing.assert_array_equal(y, np.broadcast_to(variables["params"]["fc8"]["bias"], (2, 3)))
 
 
+def test_row_107_in_one_tower_dropout_stands_before_them():
+    """Where all is dropped, the second hidden layer has its biases alone: b₈ + W₈ max(0, b₇)."""
+    net = AlexNet(classes=3, dropout=1.0)
+    variables = filled(shapes(net, 63))
+    y = jax.jit(lambda variables, x: net.apply(variables, x, train=True, rngs={"dropout": jax.random.key(0)}))(variables, drawn(63))
+    hidden, last = (jax.tree.map(np.asarray, variables["params"][name]) for name in ("fc7", "fc8"))
+    expected = last["bias"] + np.maximum(hidden["bias"], 0) @ last["kernel"]
+    assert np.abs(expected - last["bias"]).max() > 1e-3
+    np.testing.assert_allclose(y, np.broadcast_to(expected, (2, 3)), rtol=1e-4)
+
+
 @pytest.mark.parametrize("net", [AlexNet(), AlexNetTwoTower()], ids=["one tower", "two towers"])
 def test_images_that_are_too_small_are_said_in_words(net):
     message = r"pooling after conv5, a window of 3, does not fit into 2 × 3 pixels; the least image is 63 × 63, got 62 × 63"

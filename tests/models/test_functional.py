@@ -26,6 +26,31 @@ class Twice(nn.Module):
         return nn.Dense(2, name="output")(shared(shared(x)))
 
 
+class Counting(nn.Module):
+    """Keeps how often it was called, and sows what it gives, whatever for it is called."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        calls = self.variable("count", "calls", lambda: jnp.zeros((), jnp.int32))
+        if self.is_mutable_collection("count"):
+            calls.value += 1
+        y = nn.Dense(2, name="output")(x)
+        self.sow("auxiliary", "twice", 2 * y)
+        return y
+
+
+def test_whatever_a_net_carries_may_change_in_training_alone_and_what_it_sows_is_no_variable():
+    init, apply = functional(Counting())
+    start = init(jax.random.key(0), X)
+    assert start.keys() == {"params", "count"}
+    y, after = apply(start, X, train=True)
+    assert int(after["count"]["calls"]) == int(start["count"]["calls"]) + 1
+    np.testing.assert_allclose(after["auxiliary"]["twice"][0], 2 * y)
+    again, still = apply(start, X, train=False)
+    np.testing.assert_array_equal(again, y)
+    assert still is start
+
+
 @pytest.fixture(scope="module")
 def variables():
     return functional(MODEL).init(jax.random.key(0), X)

@@ -1,5 +1,6 @@
 """The residual nets: published counts, blocks by hand, both strides, the plain twins; the logits are held by tests/peers."""
 
+import re
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ from jax.nn.initializers import zeros
 from jaxnn import models
 from jaxnn.initializers import he_normal_of_fan_out
 from jaxnn.models import CifarPlain20, CifarResNet, CifarResNet20, ResNet18, ResNet34, ResNet50, layers
-from jaxnn.models.resnet import BasicBlock, Bottleneck, PaperBottleneck, no_shortcut, padded
+from jaxnn.models.resnet import BasicBlock, Bottleneck, PaperBottleneck, ResNet, no_shortcut, padded
 from jaxnn.types import InputError
 from tests.nets import counts, drawn, filled, images, shapes
 
@@ -182,6 +183,12 @@ def test_row_108_kernels_start_by_he_and_the_last_scales_as_they_are_told():
     assert all((variables["layer1_0"][name]["scale"] == 1).all() for name in ("bn1", "bn2"))
     started = jax.jit(CifarResNet(1, maps=(4,), last_scale=zeros).init)(jax.random.key(0), x)["params"]["layer1_0"]
     assert [float(started[name]["scale"].max()) for name in ("bn1", "bn2")] == [1, 0]
+
+
+@pytest.mark.parametrize(("net", "blocks"), [(CifarResNet(0), (0, 0, 0)), (ResNet((2, 0, 2, 2)), (2, 0, 2, 2)), (ResNet(()), ())])
+def test_a_stage_without_a_block_is_said_in_words(net, blocks):
+    with pytest.raises(InputError, match=re.escape(f"every stage of a residual net has at least one block, got {blocks}")):
+        jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
 def test_images_that_the_nets_cannot_take_are_said_in_words():
